@@ -63,7 +63,8 @@ BUNDLED_FOLDER = Path(__file__).parent / "data" / "digits"
 TIMEOUT_SECONDS = 10.0
 DOWNLOAD_LIMIT = 64 << 20  # bytes; the largest file has 26 MB
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 16  # bytes read at a time
+_BLOCK = 1 << 20  # bytes decompressed at most at a time
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DEFLATE_RATIO = 1032  # the format cannot compress better than this
 _MAX_DIMENSIONS = 32  # what every NumPy that fastnn supports can hold
@@ -135,7 +136,7 @@ class _GzipReader:
                     return 0
                 self._inflate = zlib.decompressobj(wbits=31)  # the next member of the file
             try:
-                block = self._inflate.decompress(data, len(view))
+                block = self._inflate.decompress(data, min(len(view), _BLOCK))
             except zlib.error as error:
                 raise ValueError(f"damaged gzip data ({error})") from None
             self._waiting = self._inflate.unconsumed_tail or self._inflate.unused_data
