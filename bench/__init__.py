@@ -1,0 +1,1 @@
+"""Measurements of fastnn: against its peers, kernel by kernel, accuracy, and footprint."""

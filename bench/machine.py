@@ -1,0 +1,58 @@
+"""What the machine can do and what else it is doing while we measure."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def n_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Others:
+    """CPU time that everybody but us uses; a hypervisor's steal counts as others' too."""
+
+    def __init__(self, pids: Iterable[int] = ()) -> None:
+        self._pids = list(pids)
+        self._start, self._before = time.perf_counter(), self._seconds()
+
+    def busy_cores(self) -> float:
+        """Mean number of cores kept busy by others since this object was made."""
+        return max(0.0, self._seconds() - self._before) / (time.perf_counter() - self._start)
+
+    def _seconds(self) -> float:
+        ticks = os.sysconf("SC_CLK_TCK")
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+        everybody = (user + nice + system + irq + softirq + steal) / ticks
+        ours = os.times().user + os.times().system
+        for pid in self._pids:
+            # after the name in brackets, which may contain spaces: fields 14 and 15 of proc(5)
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ours += (int(fields[11]) + int(fields[12])) / ticks
+        return everybody - ours
+
+
+def fma_peak(n_threads: int) -> float | None:
+    """GFLOP/s of float32 multiply-adds, measured now; None without the compiled backend."""
+    try:
+        from fastnn.backends import _cython
+    except ImportError:
+        return None
+    return float(_cython.fma_peak(n_threads))
+
+
+def describe() -> str:
+    """One line on the CPU, the Python and the load."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    load = "/".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"{models[0] if models else platform.machine()}, {n_cores()} cores, "
+        f"Python {platform.python_version()}, load average {load}"
+    )

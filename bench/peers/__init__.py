@@ -1,0 +1,139 @@
+"""What is compared: one module per peer, each of which runs as a process of its own.
+
+    python -m bench.peers.pytorch --threads 2
+
+reads lines on its standard input and answers each with one line of JSON:
+
+    row NAME      makes the network and the data of that row of the table, and the first step:
+                  {"title", "version", "n_threads", "import_seconds", "first_step_seconds"},
+                  or {"missing": why} if the library is not installed
+    go SECONDS    trains for about that long: {"seconds", "samples", "loss"}
+
+So a driver can keep several peers alive and let them take turns. It drops the first turns of
+a row as warm-up. The process ends when its input ends.
+
+To add a peer, add a module that defines PEER and calls serve(PEER); nothing lists the peers.
+Such a module imports its library inside its `train` function only, since the driver imports
+the module to learn about the peer, and since the number of threads is set by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn
+
+from bench.networks import CASES, Case
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, and how it trains a case.
+
+    `train(case, n_threads, turns)` trains for ever and calls `turns.tick` after every step (or
+    every few). A peer that `chooses_threads` is given None instead of every possible number.
+    `version_of` is the distribution whose version is reported.
+    """
+
+    title: str
+    version_of: str
+    train: Callable[[Case, int | None, Turns], NoReturn]
+    chooses_threads: bool = False
+    supports: Callable[[Case], bool] = lambda case: True
+
+
+class NextRow(BaseException):
+    """Leaves a training loop, through whatever library code it is in, for another row."""
+
+
+class Turns:
+    """Stops a training loop between turns.
+
+    The peer calls `imported` when its library is loaded, `begin` when it has its data, then
+    `tick` while it trains: the first tick tells the driver that the first step is done, later
+    ones answer when the time of the turn is over, and then block until the next turn.
+    """
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self._about = about
+        self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+        sys.stdout = sys.stderr  # what libraries print must not mix with the answers
+        self._begin = self._deadline = time.perf_counter()
+        self._samples = 0
+        self._first = True
+        self.row = ""
+
+    def imported(self) -> None:
+        """Ends the time that counts as import; it counts once, with the first row."""
+        self._about.setdefault("import_seconds", time.perf_counter() - self._begin)
+
+    def begin(self) -> None:
+        """Starts the clock of the first step; making the data does not count."""
+        self._begin = time.perf_counter()
+
+    def tick(self, samples: int, loss: Any) -> None:
+        """Counts `samples` more; `loss` is anything that float() takes, read once a turn.
+
+        Raises NextRow for another row, and SystemExit when there are no more turns.
+        """
+        self._samples += samples
+        now = time.perf_counter()
+        if now < self._deadline:
+            return
+        if self._first:
+            self._first = False
+            self.tell(self._about | {"first_step_seconds": now - self._begin})
+        else:
+            answer = {"seconds": now - self._begin, "samples": self._samples}
+            self.tell(answer | {"loss": float(loss)})
+        self.wait()
+
+    def tell(self, answer: dict[str, Any]) -> None:
+        """Sends one line to the driver."""
+        print(json.dumps(answer), file=self._out)
+
+    def wait(self) -> None:
+        """Blocks until the driver asks for a turn (then returns), another row, or the end."""
+        command, _, argument = sys.stdin.readline().strip().partition(" ")
+        if not command:
+            sys.exit(0)
+        self._samples = 0
+        self._begin = self._deadline = time.perf_counter()
+        if command == "row":
+            self.row, self._first = argument, True
+            raise NextRow
+        self._deadline += float(argument)
+
+
+def serve(peer: Peer) -> NoReturn:
+    """The main program of a peer's module."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, help="default: the library's own choice")
+    n_threads = parser.parse_args().threads
+    if n_threads is not None:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(n_threads)))
+    about = {"title": peer.title, "n_threads": n_threads}
+    try:
+        about["version"] = version(peer.version_of)
+    except PackageNotFoundError:
+        about["version"] = "of the source tree"
+    turns = Turns(about)
+    cases = {case.name: case for case in CASES}
+    while True:
+        try:
+            if turns.row:
+                peer.train(cases[turns.row], n_threads, turns)
+            turns.wait()
+        except NextRow:
+            continue
+        except ImportError as error:
+            turns.tell({"missing": str(error)})
+            sys.exit(1)

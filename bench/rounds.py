@@ -1,0 +1,166 @@
+"""Runs peers as processes and lets them take turns: A B C A B C ..."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench import machine, peers
+from bench.networks import Case
+from bench.peers import Peer
+
+# Thread pools spin for some milliseconds after their last work (OpenBLAS: 26): let them stop
+# before the next peer's turn begins.
+PAUSE_SECONDS = 0.05
+ANSWER_SECONDS = 300
+CALIBRATION_TURNS = 2
+
+
+def known_peers() -> dict[str, Peer]:
+    """Every module of bench.peers, fastnn first."""
+    names = sorted(module.name for module in pkgutil.iter_modules(peers.__path__))
+    names.sort(key=lambda name: name != "fastnn")
+    return {name: importlib.import_module(f"bench.peers.{name}").PEER for name in names}
+
+
+def thread_counts(peer: Peer, most: int | None) -> list[int | None]:
+    """What to try: 1, 2, 4, ... up to `most` (default: all cores), or the peer's own choice."""
+    if peer.chooses_threads:
+        return [most]
+    limit = most or machine.n_cores()
+    return [*(2**i for i in range(limit.bit_length()) if 2**i < limit), limit]
+
+
+@dataclass
+class Result:
+    """How one peer did on one row; `gap` says why there are no figures."""
+
+    peer: str
+    title: str
+    gap: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        """Samples per second."""
+        return statistics.median(self.rates)
+
+
+class Player:
+    """A living process of one peer with one number of threads."""
+
+    def __init__(self, name: str, n_threads: int | None) -> None:
+        self.name = name
+        self.about: dict[str, Any] = {}
+        self.gap = ""
+        command = [sys.executable, "-m", f"bench.peers.{name}"]
+        if n_threads is not None:
+            command += ["--threads", str(n_threads)]
+        self._command = command
+        self._launch()
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def take_row(self, case: Case) -> None:
+        """Prepares the row, up to the first step; starts the process anew if it has died."""
+        if not self.alive:
+            self.close()
+            self._launch()
+        self.about = self._ask(f"row {case.name}")
+
+    def turn(self, seconds: float) -> float:
+        """Samples per second over about `seconds`, or 0 once the peer has failed."""
+        if self.gap:
+            return 0.0
+        time.sleep(PAUSE_SECONDS)
+        answer = self._ask(f"go {seconds}")
+        return 0.0 if self.gap else answer["samples"] / answer["seconds"]
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+    def _launch(self) -> None:
+        self._errors = tempfile.TemporaryFile("w+")
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
+        )
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        """The answer to one line; sets `gap` if there is none."""
+        print(line, file=self._process.stdin, flush=True)
+        ready, _, _ = select.select([self._process.stdout], [], [], ANSWER_SECONDS)
+        if not ready:
+            self.gap = f"no answer in {ANSWER_SECONDS} s"
+            self._process.kill()
+            return {}
+        answer = json.loads(self._process.stdout.readline() or "{}")
+        self.gap = answer.pop("missing", "" if answer else self._last_words())
+        return answer
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        return "failed: " + (lines[-1] if lines else f"exit status {status}")
+
+
+def fastest(players: list[Player], seconds: float) -> Player:
+    """Warms all up, and of several finds the fastest."""
+    for player in players:
+        player.turn(seconds)
+    rates = {player: 0.0 for player in players}
+    if len(players) > 1:
+        for _ in range(CALIBRATION_TURNS):
+            for player in players:
+                rates[player] = max(rates[player], player.turn(seconds))
+    return max(players, key=lambda player: rates[player])
+
+
+def measure(
+    case: Case, competitors: dict[str, Peer], players: list[Player], rounds: int, seconds: float
+) -> list[Result]:
+    """Lets every peer prepare the row, finds its best player, and lets these alternate."""
+    results = {name: Result(name, peer.title) for name, peer in competitors.items()}
+    best = []
+    for name, peer in competitors.items():
+        if not peer.supports(case):
+            results[name].gap = "does not support this row"
+            continue
+        own = [player for player in players if player.name == name]
+        for player in own:
+            player.take_row(case)
+        best.append(fastest(own, seconds))
+    for _ in range(rounds):
+        for player in best:
+            results[player.name].rates.append(player.turn(seconds))
+    for player in best:
+        results[player.name].about = player.about
+        results[player.name].gap = player.gap
+    return list(results.values())
