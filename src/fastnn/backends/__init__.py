@@ -1,0 +1,210 @@
+"""The backends and the interface they all have.
+
+A backend is a module with a class `Engine`. `numpy` is the reference: the textbook, and what the
+others are tested against. `cython` is the compiled product.
+
+Environment: FASTNN_BACKEND chooses when backend="auto"; FASTNN_NUM_THREADS when n_threads is None;
+FASTNN_ISA forces the compiled backend's instruction set.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, Protocol, overload
+
+from numpy.typing import NDArray
+
+from ..network import Network, known
+from ..optimizers import Optimizer
+
+BACKENDS = ("numpy", "cython")
+
+
+class Engine(Protocol):
+    """One network's parameters inside a backend, and what can be done with them.
+
+    `fastnn.checks` makes the arrays that an engine takes:
+    X              (n, D_0) float32 | float64 | uint8, native byte order, any strides, maybe
+                   read-only; uint8 means x/255
+    y              (n,) int32 class indices (cross_entropy only), or (n, D_out) of network.dtype,
+                   C-contiguous
+    sample_weight  None or (n,) of network.dtype
+    rows, order    None or int64, 1-D, C-contiguous: which samples, that is which rows of X, of y
+                   and of sample_weight alike
+    Everything is computed in network.dtype. Wherever X is read, NaN and infinity (also a float64
+    value that float32 cannot hold) raise ValueError("X contains NaN or infinity ..."). A loss that
+    becomes NaN is returned, not raised. Several Python threads may call forward() at once.
+    """
+
+    n_threads: int  # threads used at most
+    isa: str  # instruction set, "" where the backend has no choice of it
+
+    def __init__(self, network: Network, n_threads: int | None) -> None:
+        """n_threads None: the backend decides."""
+
+    def set_parameters(self, flat: NDArray[Any]) -> None:
+        """Copy in (n_parameters,) of network.dtype."""
+
+    def get_parameters(self, out: NDArray[Any]) -> None:
+        """Copy out into (n_parameters,) of network.dtype."""
+
+    def forward(self, X: NDArray[Any], rows: NDArray[Any] | None = None) -> NDArray[Any]:
+        """f(X), shape (n, D_out), network.dtype."""
+        ...
+
+    def forward_and_loss(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        loss: str,
+        rows: NDArray[Any] | None = None,
+    ) -> tuple[NDArray[Any], float]:
+        """f(X) and (1/n) sum_t w_t l_t over the n chosen samples, without penalty."""
+        ...
+
+    def loss_and_gradients(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        loss: str,
+        l2: float,
+        l1: float,
+    ) -> tuple[float, NDArray[Any]]:
+        """The objective J, penalty included, and its gradient, flat like the parameters."""
+        ...
+
+    def start(self, optimizer: Optimizer, loss: str, l2: float, l1: float) -> None:
+        """Begin a training run: the optimizer's state is zero, its step counter t is 0.
+
+        Until the next start, forward and forward_and_loss between two calls of train see the
+        present parameters and leave the run as it is.
+        """
+
+    def train(
+        self,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        sample_weight: NDArray[Any] | None,
+        order: NDArray[Any],
+        position: int,
+        batch_size: int,
+        learning_rate: float,
+        seconds: float,
+    ) -> tuple[int, float]:
+        """Take steps on order[position : position + batch_size] and so on, a smaller last one too.
+
+        Stops at the end of `order`, or after about `seconds` with at least one step done. A step on
+        n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the penalty's gradient.
+        Returns the new position and sum_t w_t l_t over the samples of this call, each l_t taken
+        before the step that used it. When it raises, no step is half done.
+        """
+        ...
+
+
+def load(name: str = "auto") -> ModuleType:
+    """The backend's module. "auto" is FASTNN_BACKEND if set, else cython if built, else numpy.
+
+    Raises ValueError for an unknown name, ImportError for a backend that is not installed; a
+    compiled extension that is there but broken raises its own ImportError, under "auto" as well.
+    """
+    name = resolve(name)
+    if name == "cython" and not _cython_is_built():
+        raise ImportError(
+            "the cython backend is not built in this installation; "
+            "reinstall fastnn (pip install --force-reinstall fastnn-cpu), or use backend='numpy'"
+        )
+    return importlib.import_module(f"{__name__}._{name}")
+
+
+def resolve(name: str = "auto") -> str:
+    """The name of the backend that `name` stands for (see `load`)."""
+    if name == "auto":
+        name = os.environ.get("FASTNN_BACKEND") or "auto"
+    if name == "auto":
+        return "cython" if _cython_is_built() else "numpy"
+    return known(name, BACKENDS, "backend")
+
+
+def threads(n_threads: int | None) -> int | None:
+    """`n_threads` if given, else FASTNN_NUM_THREADS if set, else None: the engine decides."""
+    if n_threads is not None:
+        return n_threads
+    text = os.environ.get("FASTNN_NUM_THREADS")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ValueError(f"FASTNN_NUM_THREADS must be a positive integer, got {text!r}")
+    return int(text)
+
+
+def available_backends() -> list[str]:
+    """The names of the backends this installation can use."""
+    return [name for name in BACKENDS if name != "cython" or _cython_is_built()]
+
+
+def available_isas() -> list[str]:
+    """Instruction sets the compiled backend can use here, best last; [] if it is not built."""
+    return list(load("cython").available_isas()) if _cython_is_built() else []
+
+
+@overload
+def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
+def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+    """Version, backends, instruction sets, threads and caches, as `numpy.show_config` does it.
+
+    mode  "stdout" prints one line for each and returns None; "dicts" returns a dict
+    """
+    known(mode, ("stdout", "dicts"), "mode")
+    import numpy as np
+
+    import fastnn
+
+    config = {
+        "fastnn": fastnn.__version__,
+        "numpy": np.__version__,
+        "backends": available_backends(),
+        "backend": resolve(),
+        "isas": available_isas(),
+        "threads": _n_cpus(),
+        "caches": _caches(),
+    }
+    if mode == "dicts":
+        return config
+    for name, value in config.items():
+        if isinstance(value, dict):
+            value = [f"{key} {item}" for key, item in value.items()]
+        print(f"{name:10}", ", ".join(value) if isinstance(value, list) else value)
+    return None
+
+
+@functools.cache
+def _cython_is_built() -> bool:
+    return importlib.util.find_spec(f"{__name__}._cython") is not None
+
+
+def _n_cpus() -> int:
+    if _cython_is_built():
+        return int(load("cython").cpu_count())
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _caches() -> dict[str, str]:
+    """Cache sizes of the first core as Linux reports them, such as {"L1 data": "32K"}."""
+    sizes = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = (
+            (folder / part).read_text().strip() for part in ("level", "type", "size")
+        )
+        sizes[f"L{level}" + ("" if kind == "Unified" else f" {kind.lower()}")] = size
+    return sizes

@@ -1,0 +1,219 @@
+"""Input checking: what users give, turned into what the engines take, or an error that names it.
+
+Finiteness of X is not checked here but by the engines, while they read it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .network import LOSS_OF_OUTPUT, LOSSES, OUTPUTS_OF_LOSS, Network, known
+
+Array = NDArray[Any]
+
+# A row of soft labels may miss a sum of 1 by what rounding to float16 does to it.
+SUM_OF_LABELS_TOLERANCE = 2e-3
+
+
+def is_ready(X: object, n_in: int) -> bool:
+    """Whether an engine takes X as it is; the short way past `check_X`."""
+    return (
+        type(X) is np.ndarray
+        and X.dtype.char in "fdB"
+        and X.ndim == 2
+        and X.shape[1] == n_in
+        and X.shape[0] > 0
+        and X.dtype.isnative
+    )
+
+
+def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:
+    """X as an engine takes it: (n, D_0), n >= 1, float32, float64 or uint8 (meaning x/255).
+
+    These three are passed through without a copy, whatever their strides; other byte orders, other
+    numeric types and bool are converted. Raises TypeError for text, objects and complex numbers,
+    ValueError with both shapes for a wrong shape.
+    """
+    X = _numbers(X, name)
+    if X.ndim != 2 or X.shape[1] != network.n_in or X.shape[0] == 0:
+        hint = f"; for one sample give {name}[np.newaxis, :]" if X.ndim == 1 else ""
+        raise ValueError(
+            f"{name} has shape {X.shape}, but this network takes (n, {network.n_in}) "
+            f"with n of at least 1{hint}"
+        )
+    if X.dtype.kind == "f" and X.dtype.itemsize in (4, 8):
+        return X.astype(X.dtype.newbyteorder("="), copy=False)
+    if X.dtype == np.uint8:
+        return X
+    with np.errstate(over="ignore"):  # the engine finds the infinity
+        return X.astype(network.dtype if X.dtype.itemsize <= 8 else np.float64)
+
+
+def check_y(y: ArrayLike, X: Array, network: Network, loss: str, name: str = "y") -> Array:
+    """y as an engine takes it: int32 class indices (n,), or (n, D_out) of network.dtype.
+
+    cross_entropy         class indices (n,) in 0 ... D_out-1, or one-hot or soft labels (n, D_out)
+                          that are not negative and sum to 1 in every row
+    binary_cross_entropy  (n, D_out) of 0, 1 or between; (n,) as well if D_out is 1
+    squared_error         (n, D_out); (n,) as well if D_out is 1
+    poisson               the same, not negative
+    Raises TypeError for text, objects and complex numbers, else ValueError.
+    """
+    y = _numbers(y, name)
+    n, n_out = len(X), network.n_out
+    if y.ndim and len(y) != n:
+        raise ValueError(f"X has shape {X.shape} and {name} has shape {y.shape}: unequal lengths")
+    if y.ndim == 1 and loss == "cross_entropy":
+        return _check_classes(y, n_out, name)
+    if y.ndim == 1 and n_out == 1:
+        y = y[:, np.newaxis]
+    if y.shape != (n, n_out):
+        also = ", or class indices (n,)" if loss == "cross_entropy" else ""
+        raise ValueError(
+            f"{name} has shape {y.shape}, but {n} samples and {n_out} outputs with the loss "
+            f"{loss} take ({n}, {n_out}){also}"
+        )
+    y = _finite(y, network.dtype, name)
+    _check_range(y, loss, name)
+    return y
+
+
+def check_sample_weight(
+    sample_weight: ArrayLike, X: Array, name: str = "sample_weight"
+) -> NDArray[np.float64]:
+    """Weights as float64 (n,): finite, not negative, not all zero, else ValueError."""
+    w = _numbers(sample_weight, name)
+    if w.shape != (len(X),):
+        raise ValueError(f"X has shape {X.shape} and {name} has shape {w.shape}, not ({len(X)},)")
+    w = _finite(w, np.dtype(np.float64), name)
+    if (w < 0).any():
+        raise ValueError(f"{name} has negative entries")
+    if not w.any():
+        raise ValueError(f"{name} is zero everywhere")
+    return w
+
+
+def scale_to_mean_one(
+    w: NDArray[np.float64] | None, rows: Array | None, network: Network, name: str = "sample_weight"
+) -> Array | None:
+    """Checked weights, scaled so that their mean over `rows` (None: all) is one; network.dtype."""
+    if w is None:
+        return None
+    w = w / w.max()
+    chosen = w if rows is None else w[rows]
+    if not chosen.any():
+        raise ValueError(f"{name} is zero on every row of a part of the data that validation= made")
+    return np.asarray(w / chosen.mean(), dtype=network.dtype)
+
+
+def check_loss(loss: str | None, output: str) -> str:
+    """The name of the loss; None means the one that belongs to the output."""
+    if loss is None:
+        return LOSS_OF_OUTPUT[output]
+    known(loss, LOSSES, "loss")
+    if output not in OUTPUTS_OF_LOSS[loss]:
+        raise ValueError(
+            f"the loss {loss!r} needs the output {' or '.join(OUTPUTS_OF_LOSS[loss])}, "
+            f"this network's is {output}"
+        )
+    return loss
+
+
+def check_parameters(
+    arrays: Sequence[ArrayLike], shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], name: str
+) -> list[Array]:
+    """New weights or biases as arrays of `dtype`: number, shapes and finiteness are checked."""
+    arrays = list(arrays)
+    if len(arrays) != len(shapes):
+        raise ValueError(
+            f"{name} takes {len(shapes)} arrays, one for each layer; got {len(arrays)}"
+        )
+    checked = []
+    for k, (given, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        array = _numbers(given, f"{name}[{k}]")
+        if array.shape != shape:
+            raise ValueError(f"{name}[{k}] has shape {array.shape}, the network's is {shape}")
+        checked.append(_finite(array, dtype, f"{name}[{k}]"))
+    return checked
+
+
+def check_count(value: Any, name: str, at_least: int = 1, below: int = 2**63) -> int:
+    """An integer from `at_least` up to, not including, `below`."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if isinstance(value, bool) or not at_least <= count < below:
+        raise ValueError(f"{name} must be an integer of at least {at_least}, got {value!r}")
+    return count
+
+
+def check_amount(value: Any, name: str, positive: bool = False) -> float:
+    """A finite number that is not negative, or not even zero if `positive`."""
+    try:
+        amount = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not (amount > 0 if positive else amount >= 0) or amount == float("inf"):
+        bound = "above 0" if positive else "of at least 0"
+        raise ValueError(f"{name} must be a finite number {bound}, got {value!r}")
+    return amount
+
+
+def _numbers(given: ArrayLike, name: str) -> Array:
+    """`given` as an array of real numbers or bool, not copied where it is one already."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise ValueError(f"{name} has masked entries; fill them first")
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} is not a rectangular array of numbers: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array
+
+
+def _finite(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """`array` as a finite C-contiguous array of `dtype`."""
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(array, dtype=dtype)
+    if not np.isfinite(converted).all():
+        raise ValueError(f"{name} contains NaN or infinity, or values beyond {dtype.name}")
+    return converted
+
+
+def _check_classes(y: Array, n_classes: int, name: str) -> NDArray[np.int32]:
+    if y.dtype.kind == "f":
+        if not np.isfinite(y).all():
+            raise ValueError(f"{name} contains NaN or infinity")
+        if (y != np.floor(y)).any():
+            raise ValueError(f"{name} holds class indices and must be integers, got {y.dtype}")
+    low, high = y.min(), y.max()
+    if low < 0 or high >= n_classes:
+        raise ValueError(
+            f"{name} holds labels from {low} to {high}, outside 0 ... {n_classes - 1} "
+            f"of this network's {n_classes} outputs"
+        )
+    return np.ascontiguousarray(y, dtype=np.int32)
+
+
+def _check_range(y: Array, loss: str, name: str) -> None:
+    if loss == "squared_error":
+        return
+    if y.min() < 0:
+        raise ValueError(f"{name} has negative entries, which the loss {loss} does not take")
+    if loss == "binary_cross_entropy" and y.max() > 1:
+        raise ValueError(f"{name} has entries above 1, which the loss {loss} does not take")
+    if loss == "cross_entropy":
+        sums = y.sum(axis=1, dtype=np.float64)
+        if np.abs(sums - 1).max() > SUM_OF_LABELS_TOLERANCE:
+            row = int(np.abs(sums - 1).argmax())
+            raise ValueError(
+                f"{name} holds label probabilities, and every row must sum to 1; "
+                f"row {row} sums to {sums[row]:.6g}"
+            )

@@ -1,0 +1,387 @@
+"""MLP: the model that users hold. Thin; every loop over samples lives in a backend."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import backends, checks, training
+from .callbacks import Callback, History, Run, collect
+from .network import Network
+from .optimizers import Optimizer
+from .optimizers import get as get_optimizer
+
+Array = NDArray[Any]
+Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
+
+
+class MLP:
+    """A multilayer perceptron. It has weights, and can predict, from the start.
+
+    layer_sizes  inputs, hidden layers (none or more), outputs, such as (784, 128, 10)
+    activation   of the hidden layers: one name, or one per hidden layer; see
+                 `fastnn.network.ACTIVATIONS`
+    output       "softmax" (classes), "sigmoid" (yes or no, for each output), "identity" (values)
+                 or "exp" (counts and rates)
+    dtype        "float32" or "float64": of the weights, the computation and the results
+    seed         integer in 0 ... 2^64-1: first weights, order of samples, validation split
+    backend      "auto", "cython" or "numpy"; auto is the environment's FASTNN_BACKEND if set, else
+                 cython where it is built, else numpy
+    n_threads    None: FASTNN_NUM_THREADS if set, else the engine decides; results do not depend
+                 on it. The numpy backend leaves threads to NumPy's BLAS.
+    initializer  "auto" takes the one that suits each activation; or one of
+                 `fastnn.network.INITIALIZERS` for all layers. Biases start at zero.
+
+    Raises ValueError for an unknown name (listing the known ones) or a bad size, ImportError for a
+    backend that is not installed.
+
+    X, in every method, is (n, n_in) with n >= 1: float32, float64 or uint8 arrays of any strides
+    are read as they are (memory maps and read-only arrays too); uint8 means x/255; what else is
+    numeric is converted. NaN, infinity, a wrong shape or values beyond `dtype` raise ValueError,
+    text, objects and complex numbers TypeError.
+    """
+
+    def __init__(
+        self,
+        layer_sizes: Sequence[int],
+        activation: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        *,
+        initializer: str = "auto",
+    ) -> None:
+        network = Network(layer_sizes, activation, output, dtype)
+        seed = checks.check_count(seed, "seed", at_least=0, below=2**64)
+        self._set_up(network, seed, backend, n_threads)
+        self._take(network.initialize(seed, initializer))
+
+    def _set_up(self, network: Network, seed: int, backend: str, n_threads: int | None) -> None:
+        """Everything but the weights, which are zero."""
+        if n_threads is not None:
+            n_threads = checks.check_count(n_threads, "n_threads")
+        backends.load(backend)  # raises now rather than at the first prediction
+        self.network = network
+        self.seed = seed
+        self.epochs_trained = 0
+        self.history: History = {}
+        self._backend, self._n_threads = backend, n_threads
+        self._flat = np.zeros(network.n_parameters, dtype=network.dtype)
+        self._start()
+
+    @classmethod
+    def _restore(
+        cls,
+        network: Network,
+        flat: Array,
+        seed: int,
+        epochs_trained: int,
+        backend: str,
+        n_threads: int | None,
+    ) -> MLP:
+        """A model from what a file holds."""
+        net = cls.__new__(cls)
+        net._set_up(network, seed, backend, n_threads)
+        net._take(flat, epochs_trained)
+        return net
+
+    def _start(self) -> None:
+        """The parts that are neither copied nor pickled, and the views into the parameters."""
+        self._lock = threading.Lock()  # guards _flat and _predictor
+        self._fitting = threading.Lock()
+        # The engine that predicts; it never changes, new weights get a new one. Thus a thread may
+        # go on predicting with the old one.
+        self._predictor: backends.Engine | None = None
+        read_only = self._flat.view()
+        read_only.flags.writeable = False
+        W, b = self.network.views(read_only)
+        self._weights, self._biases = tuple(W), tuple(b)
+
+    def __getstate__(self) -> dict[str, Any]:
+        dropped = ("_lock", "_fitting", "_predictor", "_weights", "_biases")
+        with self._lock:
+            state = {name: value for name, value in vars(self).items() if name not in dropped}
+            state["_flat"] = self._flat.copy()
+        state["history"] = {name: list(values) for name, values in self.history.items()}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        backends.load(self._backend)
+        self._start()
+
+    # ---- what it is ----
+
+    @property
+    def backend(self) -> str:
+        """The backend in use, "cython" or "numpy"."""
+        return backends.resolve(self._backend)
+
+    @property
+    def n_threads(self) -> int | None:
+        """The number of threads asked for; None lets the engine decide."""
+        return self._n_threads
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Inputs, hidden layers, outputs."""
+        return self.network.layer_sizes
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of weights and biases."""
+        return self.network.n_parameters
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """(W_1, ...), W_k of shape (D_k, D_{k-1}): read-only views that follow the training.
+
+        Assign a sequence of arrays to set them all; they are copied in. ValueError for a wrong
+        number, a wrong shape, NaN or infinity; RuntimeError while fit is running.
+        """
+        return self._weights
+
+    @weights.setter
+    def weights(self, arrays: Sequence[ArrayLike]) -> None:
+        self._assign(0, arrays, "weights")
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """(b_1, ...), b_k of shape (D_k,); like `weights`."""
+        return self._biases
+
+    @biases.setter
+    def biases(self, arrays: Sequence[ArrayLike]) -> None:
+        self._assign(1, arrays, "biases")
+
+    def _assign(self, which: int, arrays: Sequence[ArrayLike], name: str) -> None:
+        shapes = [view.shape for view in (self._weights, self._biases)[which]]
+        checked = checks.check_parameters(arrays, shapes, self.network.dtype, name)
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError(f"{name} cannot be assigned while fit is running on this model")
+        try:
+            flat = self._flat.copy()
+            for view, array in zip(self.network.views(flat)[which], checked, strict=True):
+                view[...] = array
+            self._take(flat)
+        finally:
+            self._fitting.release()
+
+    def _take(self, flat: Array, epochs: int = 0) -> None:
+        """Make `flat` (n_parameters,) the model's parameters, after so many epochs more."""
+        with self._lock:
+            self._flat[...] = flat
+            self._predictor = None
+            self.epochs_trained += epochs
+
+    def _new_engine(self, predictor: bool = False) -> backends.Engine:
+        """An engine with the present weights; `predictor`: the one that forward() goes on using."""
+        module = backends.load(self._backend)
+        engine: backends.Engine = module.Engine(self.network, backends.threads(self._n_threads))
+        with self._lock:
+            engine.set_parameters(self._flat)
+            if predictor:
+                self._predictor = engine
+        return engine
+
+    def _engine(self) -> backends.Engine:
+        """The engine for forward(), which several threads may call at once."""
+        return self._predictor or self._new_engine(predictor=True)
+
+    # ---- training ----
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        epochs: int = 10,
+        batch_size: int | None = 128,
+        optimizer: str | Optimizer = "adam",
+        learning_rate: float = 1e-3,
+        loss: str | None = None,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        validation: float | Sequence[ArrayLike] | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+        callbacks: Callbacks = (),
+        verbose: bool = False,
+    ) -> History:
+        """Train from the present weights on, with a new optimizer state; returns the history.
+
+        X, y           (n, n_in); class indices (n,), one-hot or soft labels (n, n_out) for softmax;
+                       0/1 (n, n_out), or (n,) if n_out is 1, for sigmoid; values of the same shapes
+                       for identity and exp
+        batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
+                       trained on like the others.
+        optimizer      "sgd", "adam" or an object of `fastnn.optimizers`
+        learning_rate  above 0
+        loss           None: the one that belongs to the output (cross_entropy,
+                       binary_cross_entropy, squared_error, poisson)
+        l2, l1         the objective has + l2/2 ||W||^2 + l1 ||W||_1, over weights, not biases
+        validation     None, a fraction of the samples set apart at random (the same ones in every
+                       fit, by the seed), (X, y) or (X, y, sample_weight)
+        shuffle        a new order in every epoch, a function of the seed and `epochs_trained`
+        sample_weight  (n,), not negative; scaled to mean one over the training samples
+        callbacks      objects of `fastnn.callbacks.Callback`, or functions f(run) called at the end
+                       of every epoch
+        verbose        print one line for every epoch
+
+        The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
+        each sample before its step, plus the penalty at the end), val_loss (without penalty) and
+        val_accuracy or val_r2 if there is validation, learning_rate, seconds (training only) and
+        samples_per_second. It is kept as `history`.
+
+        Raises ValueError or TypeError for wrong input, DivergenceError when the loss or the weights
+        become NaN or infinite, RuntimeError if another fit is running on this model. Ctrl-C, and
+        whatever a callback raises, ends the training with the weights of the last step.
+        """
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError("fit is already running on this model")
+        try:
+            loss = checks.check_loss(loss, self.network.output)
+            data, held = training.split(
+                X, y, sample_weight, validation, self.network, loss, self.seed
+            )
+            n = len(data.X)
+            plan = training.Plan(
+                data,
+                held,
+                epochs=checks.check_count(epochs, "epochs"),
+                batch_size=n
+                if batch_size is None
+                else checks.check_count(batch_size, "batch_size"),
+                optimizer=get_optimizer(optimizer),
+                learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
+                loss=loss,
+                l2=checks.check_amount(l2, "l2"),
+                l1=checks.check_amount(l1, "l1"),
+                shuffle=bool(shuffle),
+                callbacks=collect(callbacks, verbose),
+            )
+            return training.Training(self, self._new_engine(), plan).fit()
+        finally:
+            self._fitting.release()
+
+    def loss_and_gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str | None = None,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> tuple[float, list[Array], list[Array]]:
+        """The objective J at the present weights, [dW_1, ...], [db_1, ...]; arguments as in fit."""
+        loss = checks.check_loss(loss, self.network.output)
+        data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
+        J, gradient = self._new_engine().loss_and_gradients(
+            data.X,
+            data.y,
+            data.sample_weight,
+            loss,
+            checks.check_amount(l2, "l2"),
+            checks.check_amount(l1, "l1"),
+        )
+        dW, db = self.network.views(gradient)
+        return J, dW, db
+
+    # ---- prediction ----
+
+    def forward(self, X: ArrayLike) -> Array:
+        """f(X): the output layer after its activation, (n, n_out) of the network's dtype."""
+        if checks.is_ready(X, self.network.n_in):
+            return self._engine().forward(X)  # type: ignore[arg-type]
+        return self._engine().forward(checks.check_X(X, self.network))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Classes or values.
+
+        softmax         int64 class indices (n,)
+        sigmoid         int64 0 or 1, (n,) for one output, (n, n_out) for several
+        identity, exp   values of the network's dtype, (n,) for one output, (n, n_out) for several
+        """
+        f = self.forward(X)
+        if self.network.output == "softmax":
+            return np.asarray(f.argmax(axis=1), dtype=np.int64)
+        if self.network.output == "sigmoid":
+            f = (f > 0.5).astype(np.int64)
+        return f[:, 0] if self.network.n_out == 1 else f
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Probabilities, of the network's dtype.
+
+        softmax   (n, n_out), of the classes
+        sigmoid   (n, 2) for one output, of 0 and of 1; for several (n, n_out), of a 1 in each
+        Raises ValueError for other outputs.
+        """
+        if self.network.output not in ("softmax", "sigmoid"):
+            raise ValueError(
+                "predict_proba needs the output softmax or sigmoid, "
+                f"this network's is {self.network.output}"
+            )
+        f = self.forward(X)
+        if self.network.output == "sigmoid" and self.network.n_out == 1:
+            return np.concatenate([1 - f, f], axis=1)
+        return f
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        loss: str | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """{"loss", "accuracy"} for softmax and sigmoid, {"loss", "r2"} for identity and exp.
+
+        The loss is the mean without penalty. accuracy is the share of rows with every label right;
+        r2 the mean of R^2 over the outputs. y, loss and sample_weight as in fit.
+        """
+        loss = checks.check_loss(loss, self.network.output)
+        data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
+        f, value = self._new_engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
+        return training.scores(f, data, value, self.network.output)
+
+    # ---- files and text ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a safetensors file; an interrupted save leaves the old file as it was.
+
+        Kept: architecture, weights, seed and `epochs_trained`. Raises OSError.
+        """
+        from . import files
+
+        files.save(self, path)
+
+    def summary(self) -> str:
+        """A table of the layers with shapes, parameters and bytes."""
+        names = (*self.network.activations, self.network.output)
+        rows = [("layer", "shape of W", "activation", "parameters")]
+        for k, ((n_out, n_in), name) in enumerate(zip(self.network.shapes, names, strict=True), 1):
+            rows.append((str(k), f"({n_out}, {n_in})", name, f"{n_out * (n_in + 1):,}"))
+        total = self.network.n_parameters
+        rows.append(("total", "", self.network.dtype.name, f"{total:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}"
+            for a, b, c, d in rows
+        ]
+        lines.append(f"{total * self.network.dtype.itemsize:,} bytes")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        network = self.network
+        return (
+            f"MLP({network.layer_sizes}, activation={network.activations}, "
+            f"output={network.output!r}, dtype={network.dtype.name!r}, seed={self.seed}, "
+            f"backend={self._backend!r}, n_threads={self._n_threads})"
+        )

@@ -1,0 +1,274 @@
+"""The epochs of one fit: order of the samples, validation, history, callbacks, and what is kept.
+
+The loop over batches is not here: an engine does many steps in one native call.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import checks
+from .backends import Engine
+from .callbacks import Callback, Run
+from .network import STREAM_VALIDATION, Network, random_stream
+from .optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from .mlp import MLP
+
+Array = NDArray[Any]
+
+# A native call lasts at most about this long, so that Ctrl-C and progress displays are prompt.
+SECONDS_PER_CALL = 0.05
+
+
+class DivergenceError(ValueError):
+    """The loss or the weights became NaN or infinite; the last finite epoch's weights are kept."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked data, ready for an engine; `rows` None means all of them."""
+
+    X: Array
+    y: Array
+    sample_weight: Array | None
+    rows: Array | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fit was asked to do."""
+
+    training: Samples
+    validation: Samples | None
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    learning_rate: float
+    loss: str
+    l2: float
+    l1: float
+    shuffle: bool
+    callbacks: Sequence[Callback]
+
+
+def split(
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    validation: float | Sequence[ArrayLike] | None,
+    network: Network,
+    loss: str,
+    seed: int,
+) -> tuple[Samples, Samples | None]:
+    """Check the data and set the validation part apart, by index arrays rather than copies of X."""
+    X = checks.check_X(X, network)
+    y = checks.check_y(y, X, network, loss)
+    w = None if sample_weight is None else checks.check_sample_weight(sample_weight, X)
+    if isinstance(validation, tuple | list):
+        return (
+            Samples(X, y, checks.scale_to_mean_one(w, None, network)),
+            _given_validation(validation, network, loss),
+        )
+    if validation is None:
+        return Samples(X, y, checks.scale_to_mean_one(w, None, network)), None
+    n, n_held = len(X), _n_held(validation, len(X))
+    shuffled = random_stream(seed, STREAM_VALIDATION).permutation(n).astype(np.int64, copy=False)
+    parts = np.sort(shuffled[n_held:]), np.sort(shuffled[:n_held])
+    training, held = (
+        Samples(X, y, checks.scale_to_mean_one(w, rows, network), rows) for rows in parts
+    )
+    return training, held
+
+
+def _n_held(validation: Any, n: int) -> int:
+    fraction = checks.check_amount(validation, "validation")
+    if not 0 < fraction < 1:
+        raise ValueError(
+            "validation must be None, a fraction between 0 and 1, (X, y) or (X, y, sample_weight), "
+            f"got {validation!r}"
+        )
+    if n < 2:
+        raise ValueError(f"validation={validation!r} needs at least 2 samples, X has {n}")
+    return min(max(round(fraction * n), 1), n - 1)
+
+
+def _given_validation(given: Sequence[ArrayLike], network: Network, loss: str) -> Samples:
+    if len(given) not in (2, 3):
+        raise ValueError(
+            f"validation must be (X, y) or (X, y, sample_weight), got {len(given)} items"
+        )
+    X = checks.check_X(given[0], network, "validation X")
+    y = checks.check_y(given[1], X, network, loss, "validation y")
+    if len(given) == 2 or given[2] is None:
+        return Samples(X, y, None)
+    w = checks.check_sample_weight(given[2], X, "validation sample_weight")
+    return Samples(X, y, checks.scale_to_mean_one(w, None, network))
+
+
+def scores(
+    f: Array, samples: Samples, loss: float, output: str, prefix: str = ""
+) -> dict[str, float]:
+    """{"loss", "accuracy"} for softmax and sigmoid, {"loss", "r2"} for identity and exp."""
+    y, w = samples.y, samples.sample_weight
+    if samples.rows is not None:
+        y, w = y[samples.rows], None if w is None else w[samples.rows]
+    score = "accuracy" if output in ("softmax", "sigmoid") else "r2"
+    value = accuracy(f, y, w, output) if score == "accuracy" else r2(f, y, w)
+    return {f"{prefix}loss": loss, f"{prefix}{score}": value}
+
+
+def accuracy(f: Array, y: Array, w: Array | None, output: str) -> float:
+    """The share of rows, weighted by w, with every label right."""
+    if output == "softmax":
+        right = f.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
+    else:
+        right = ((f > 0.5) == (y > 0.5)).all(axis=1)
+    return float(np.average(right, weights=w))
+
+
+def r2(f: Array, y: Array, w: Array | None) -> float:
+    """1 - (residual sum of squares) / (total sum of squares), the mean over the outputs.
+
+    As scikit-learn has it: a constant output counts 1 if it is met exactly, else 0; NaN for n < 2.
+    """
+    if len(f) < 2:
+        return math.nan
+    f, y = f.astype(np.float64), y.astype(np.float64)
+    w = np.ones(len(f)) if w is None else w.astype(np.float64)
+    residual = w @ (y - f) ** 2
+    total = w @ (y - np.average(y, axis=0, weights=w)) ** 2
+    constant = np.where(residual == 0, 1.0, 0.0)
+    safe_total = np.where(total == 0, 1.0, total)
+    return float(np.where(total == 0, constant, 1 - residual / safe_total).mean())
+
+
+class Training:
+    """One run of fit on one engine; the model's own weights change only at the ends of epochs."""
+
+    def __init__(self, net: MLP, engine: Engine, plan: Plan) -> None:
+        self.net, self.engine, self.plan = net, engine, plan
+        rows = plan.training.rows
+        self.rows = np.arange(len(plan.training.X), dtype=np.int64) if rows is None else rows
+        self.run = Run(net, plan.epochs, len(self.rows), plan.learning_rate)
+        # Whether the engine's parameters may be taken when an exception ends the training.
+        self.sound = True
+
+    def fit(self) -> dict[str, list[float]]:
+        """Train; returns the history."""
+        plan, run = self.plan, self.run
+        self.engine.start(plan.optimizer, plan.loss, plan.l2, plan.l1)
+        self.net.history = run.history
+        try:
+            self._tell("on_train_begin")
+            for epoch in range(1, plan.epochs + 1):
+                self._epoch(epoch)
+                self._tell("on_epoch_end")
+                if run.stop:
+                    break
+        except BaseException:
+            if self.sound:
+                self._keep()
+            raise
+        finally:
+            self._tell("on_train_end")
+        return run.history
+
+    def _epoch(self, epoch: int) -> None:
+        run, plan, start = self.run, self.plan, time.perf_counter()
+        run.epoch, run.position, run.loss = epoch, 0, math.nan
+        learning_rate = checks.check_amount(run.learning_rate, "learning_rate", positive=True)
+        self._steps(self._order(), learning_rate)
+        seconds = time.perf_counter() - start
+
+        flat = self._parameters()
+        loss = run.loss + self.net.network.penalty(flat, plan.l2, plan.l1)
+        if not (math.isfinite(loss) and np.isfinite(flat).all()):
+            self._diverged()
+        entry = {"loss": loss, **self._validate()}
+        entry |= {
+            "learning_rate": learning_rate,
+            "seconds": seconds,
+            "samples_per_second": run.n_samples / seconds,
+        }
+        self.net._take(flat, epochs=1)
+        for name, value in entry.items():
+            run.history.setdefault(name, []).append(value)
+
+    def _steps(self, order: Array, learning_rate: float) -> None:
+        """One pass over `order`, in native calls of bounded length."""
+        run, data, total = self.run, self.plan.training, 0.0
+        while run.position < len(order):
+            try:
+                run.position, losses = self.engine.train(
+                    data.X,
+                    data.y,
+                    data.sample_weight,
+                    order,
+                    run.position,
+                    self.plan.batch_size,
+                    learning_rate,
+                    SECONDS_PER_CALL,
+                )
+            except ValueError:  # X holds NaN: the model keeps what it had
+                self.sound = False
+                raise
+            total += losses
+            run.loss = total / run.position
+            if not math.isfinite(total):
+                self._diverged()
+            self._tell("on_progress")
+
+    def _order(self) -> Array:
+        """The samples in this epoch's order, a function of the seed and of the epochs ever trained.
+
+        Continuing with a second fit therefore does not repeat the first one's orders.
+        """
+        if not self.plan.shuffle:
+            return self.rows
+        rng = random_stream(self.net.seed, self.net.epochs_trained)
+        return np.ascontiguousarray(self.rows[rng.permutation(len(self.rows))])
+
+    def _validate(self) -> dict[str, float]:
+        held = self.plan.validation
+        if held is None:
+            return {}
+        try:
+            f, loss = self.engine.forward_and_loss(
+                held.X, held.y, held.sample_weight, self.plan.loss, held.rows
+            )
+        except ValueError as error:
+            self.sound = False
+            raise ValueError(f"validation data: {error}") from None
+        return scores(f, held, loss, self.net.network.output, prefix="val_")
+
+    def _parameters(self) -> Array:
+        flat = np.empty(self.net.network.n_parameters, dtype=self.net.network.dtype)
+        self.engine.get_parameters(flat)
+        return flat
+
+    def _keep(self) -> None:
+        """Take the present weights in the middle of an epoch, unless they are not finite."""
+        flat = self._parameters()
+        if np.isfinite(flat).all():
+            self.net._take(flat)
+
+    def _diverged(self) -> None:
+        self.sound = False
+        raise DivergenceError(
+            f"the loss or the weights became NaN or infinite in epoch {self.run.epoch}; "
+            "the weights of the last finite epoch are kept. "
+            "Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
+        )
+
+    def _tell(self, event: str) -> None:
+        for callback in self.plan.callbacks:
+            getattr(callback, event)(self.run)
