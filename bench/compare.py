@@ -11,7 +11,6 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from bench import machine
 from bench.networks import CASES, Case, cases_named
 from bench.peers import Peer
 from bench.rounds import Player, Result, known_peers, measure, thread_counts
+from bench.tables import count, markdown, percent
 
 
 def json_rows(case: Case, results: list[Result], peak: float | None, busy: float) -> list[dict]:
@@ -62,26 +62,6 @@ def figures(case: Case, result: Result, ours: Result | None, peak: float | None)
     }
 
 
-def count(value: float) -> str:
-    """A rate to three digits: 1.23 M, 45.6 k."""
-    for size, unit in ((1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}" if value < 1e9 else f"{value / size:.0f}{unit}"
-    return f"{value:.3g}"
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; all columns but the first are right-aligned."""
-    header = list(header)
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
-
-
-def percent(share: float | None) -> str:
-    """A share of the peak, or a dash where the peak is not known."""
-    return "-" if share is None else f"{share:.0%}"
-
-
 def summary(rows: list[dict]) -> str:
     """One line per network: fastnn's speed, and how many times each peer's that is."""
     titles = list(dict.fromkeys(row["title"] for row in rows if row["peer"] != "fastnn"))
@@ -93,7 +73,7 @@ def summary(rows: list[dict]) -> str:
         for title in titles:
             row = by_title[title]
             known = not row["gap"] and row["ratio"] is not None
-            line.append(f"{row['ratio']:.3g}×" if known else "-")
+            line.append(f"{row['ratio']:.3g}x" if known else "-")
         lines.append(line)
     header = ["training", "fastnn samples/s", "GFLOP/s", "of FMA peak"]
     return markdown([*header, *(f"against {title}" for title in titles)], lines)
@@ -116,7 +96,7 @@ def detail(rows: list[dict]) -> str:
         rate, gflops, share = speed_cells(row)
         threads = "own choice" if row["n_threads"] is None else str(row["n_threads"])
         spread = f"{count(row['lowest'])} to {count(row['highest'])}"
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}×"
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}x"
         start_up = f"{row['import_seconds']:.2f} + {row['first_step_seconds']:.2f}"
         lines.append([*start, rate, spread, ratio, threads, gflops, share, start_up])
     header = ["training", "peer", "samples/s", "spread", "fastnn is", "threads", "GFLOP/s"]
@@ -202,8 +182,9 @@ def main() -> None:
     for player in players:
         player.close()
     print(report(rows))
-    print(f"\n{len(cases)} of {len(CASES)} rows, {args.rounds} rounds of {args.seconds} s, ", end="")
-    print(f"{time.perf_counter() - begin:.0f} s in all.")
+    turns = f"{args.rounds} rounds of {args.seconds} s"
+    duration = time.perf_counter() - begin
+    print(f"\n{len(cases)} of {len(CASES)} rows, {turns}, {duration:.0f} s in all.")
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,13 +37,17 @@ class Case:
         return 1e-4 if self.optimizer == "adam" else 0.01
 
     @property
+    def forward_flops_per_sample(self) -> int:
+        """Floating-point operations of the matrix products of one predicted sample."""
+        return sum(2 * n_in * n_out for n_in, n_out in pairwise(self.layer_sizes))
+
+    @property
     def flops_per_sample(self) -> int:
         """Floating-point operations of the matrix products of one training sample.
 
         Forward, dW and dh are 2 n_in n_out each; the first layer needs no dh.
         """
-        pairs = list(zip(self.layer_sizes[:-1], self.layer_sizes[1:], strict=True))
-        return sum(6 * n_in * n_out for n_in, n_out in pairs) - 2 * pairs[0][0] * pairs[0][1]
+        return 3 * self.forward_flops_per_sample - 2 * self.layer_sizes[0] * self.layer_sizes[1]
 
 
 # Numbers of samples are multiples of the batch size, so that peers with a fixed batch shape do

@@ -106,7 +106,7 @@ class Player:
         self._errors.close()
 
     def _launch(self) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, lives as long as the process
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             self._command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
@@ -135,7 +135,7 @@ def fastest(players: list[Player], seconds: float) -> Player:
     """Warms all up, and of several finds the fastest."""
     for player in players:
         player.turn(seconds)
-    rates = {player: 0.0 for player in players}
+    rates = dict.fromkeys(players, 0.0)
     if len(players) > 1:
         for _ in range(CALIBRATION_TURNS):
             for player in players:

@@ -28,9 +28,7 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
             new, self.seen = total - self.seen, total
             turns.tick(new, run.loss)
 
-    net = MLP(
-        case.layer_sizes, activation=case.activation, output=case.output, n_threads=n_threads
-    )
+    net = MLP(case.layer_sizes, activation=case.activation, output=case.output, n_threads=n_threads)
     settings = {
         "batch_size": case.batch_size,
         "optimizer": case.optimizer,

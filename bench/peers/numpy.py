@@ -1,7 +1,8 @@
-"""NumPy by hand: float32, no allocation in the loop, one vector of parameters, BLAS for products."""
+"""NumPy by hand: float32, buffers made once, one vector of parameters, BLAS for products."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.networks import Case, make_data
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 def _views(flat: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Weights (n_in, n_out) and biases (n_out,) as views of one vector."""
     weights, biases, start = [], [], 0
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         weights.append(flat[start : start + n_in * n_out].reshape(n_in, n_out))
         start += n_in * n_out
         biases.append(flat[start : start + n_out])
@@ -29,7 +30,7 @@ class _Network:
         import numpy as np
 
         rng = np.random.default_rng(0)
-        count = sum((a + 1) * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        count = sum((a + 1) * b for a, b in pairwise(sizes))
         self.parameters, self.gradient = np.zeros((2, count), np.float32)
         self.W, self.b = _views(self.parameters, sizes)
         self.dW, self.db = _views(self.gradient, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NoReturn
 
 from bench.networks import Case, make_data
@@ -19,10 +20,7 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     X, y = map(torch.from_numpy, make_data(case))
     turns.begin()
     torch.manual_seed(0)
-    layers = [
-        torch.nn.Linear(n_in, n_out)
-        for n_in, n_out in zip(case.layer_sizes[:-1], case.layer_sizes[1:], strict=True)
-    ]
+    layers = [torch.nn.Linear(n_in, n_out) for n_in, n_out in pairwise(case.layer_sizes)]
     pairs = [(layer.weight, layer.bias) for layer in layers]
     parameters = [parameter for pair in pairs for parameter in pair]
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[case.optimizer]
