@@ -1,0 +1,78 @@
+"""What the tests run over: every backend x instruction set x dtype, from the lists of names.
+
+A row of ENGINES is "numpy" or "cython-<instruction set>". The compiled rows exist only where the
+extension is built; test_backends.py fails where it is not, so nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.network import DTYPES
+
+ISAS = fastnn.available_isas()
+COMPILED = [f"cython-{isa}" for isa in ISAS]
+ENGINES = [name for name in fastnn.available_backends() if name != "cython"] + COMPILED
+
+
+def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Force the row's instruction set; returns its backend's name."""
+    backend, _, isa = name.partition("-")
+    if isa:
+        monkeypatch.setenv("FASTNN_ISA", isa)
+    return backend
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(params=ENGINES)
+def backend(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    _no_settings_from_outside: None,
+) -> str:
+    """The backend's name, over every backend x instruction set."""
+    return use_engine(request.param, monkeypatch)
+
+
+@pytest.fixture(params=COMPILED)
+def compiled_backend(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    _no_settings_from_outside: None,
+) -> str:
+    """The backend's name, over the compiled backend's instruction sets."""
+    return use_engine(request.param, monkeypatch)
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def force_isa(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Choose the instruction set of the engines that are made from now on."""
+    return lambda isa: monkeypatch.setenv("FASTNN_ISA", isa)
+
+
+def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Targets that suit the loss, (n, n_out) float64; cross_entropy gets soft labels."""
+    rng = np.random.default_rng(seed)
+    if loss == "cross_entropy":
+        y = rng.random((n, n_out)) + 0.05
+        return y / y.sum(axis=1, keepdims=True)
+    if loss == "binary_cross_entropy":
+        return rng.integers(0, 2, (n, n_out)).astype(float)
+    if loss == "poisson":
+        return rng.poisson(2.0, (n, n_out)).astype(float)
+    return rng.normal(size=(n, n_out))

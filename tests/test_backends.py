@@ -1,0 +1,101 @@
+"""Choosing a backend: an explicit choice works or raises."""
+
+import os
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import backends
+from fastnn.network import Network
+
+
+def test_the_compiled_extension_is_built():
+    """Without it every compiled row of the suite would be missing, so that is an error.
+
+    FASTNN_PURE=1 says that the missing extension is meant.
+    """
+    if os.environ.get("FASTNN_PURE"):
+        assert "numpy" in fastnn.available_backends()
+    else:
+        assert fastnn.available_backends() == list(backends.BACKENDS)
+        assert "scalar" in fastnn.available_isas()
+
+
+def test_every_available_backend_loads_and_has_the_interface(backend):
+    module = backends.load(backend)
+    engine = module.Engine(Network((2, 3), output="softmax"), None)
+    for name in ("set_parameters", "get_parameters", "forward", "forward_and_loss"):
+        assert callable(getattr(engine, name))
+    for name in ("loss_and_gradients", "start", "train"):
+        assert callable(getattr(engine, name))
+    assert engine.n_threads >= 1
+    assert engine.isa == os.environ.get("FASTNN_ISA", "")
+
+
+@pytest.mark.parametrize("asked", ["torch", "Numpy", "", "auto ", None, 3])
+def test_unknown_backend_lists_the_known_ones(asked):
+    with pytest.raises(ValueError, match=r"unknown backend .*known: numpy, cython"):
+        fastnn.MLP((2, 2), backend=asked)
+
+
+def test_auto_follows_the_environment(monkeypatch):
+    monkeypatch.setenv("FASTNN_BACKEND", "numpy")
+    assert fastnn.MLP((2, 2)).backend == "numpy"
+    monkeypatch.setenv("FASTNN_BACKEND", "nonsense")
+    with pytest.raises(ValueError, match="unknown backend 'nonsense'"):
+        fastnn.MLP((2, 2))
+
+
+def test_an_explicit_backend_does_not_follow_the_environment(monkeypatch):
+    monkeypatch.setenv("FASTNN_BACKEND", "nonsense")
+    assert fastnn.MLP((2, 2), backend="numpy").backend == "numpy"
+
+
+def test_a_backend_that_is_not_built_is_an_import_error(monkeypatch):
+    monkeypatch.setattr(backends, "_cython_is_built", lambda: False)
+    with pytest.raises(ImportError, match=r"cython backend is not built.*pip install"):
+        fastnn.MLP((2, 2), backend="cython")
+    assert fastnn.available_backends() == ["numpy"]
+    assert fastnn.available_isas() == []
+    assert fastnn.MLP((2, 2), backend="auto").backend == "numpy"
+
+
+def test_unknown_isa_lists_the_known_ones(compiled_backend, monkeypatch):
+    monkeypatch.setenv("FASTNN_ISA", "mmx")
+    with pytest.raises(ValueError, match=r"mmx.*scalar"):
+        fastnn.MLP((2, 2), backend=compiled_backend).forward(np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_bad_thread_count_in_the_environment(monkeypatch, text):
+    monkeypatch.setenv("FASTNN_NUM_THREADS", text)
+    with pytest.raises(ValueError, match="FASTNN_NUM_THREADS must be a positive integer"):
+        fastnn.MLP((2, 2)).forward(np.ones((1, 2)))
+
+
+def test_thread_count_from_the_environment_and_the_argument(monkeypatch):
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "3")
+    assert backends.threads(None) == 3
+    assert backends.threads(2) == 2
+    monkeypatch.delenv("FASTNN_NUM_THREADS")
+    assert backends.threads(None) is None
+
+
+@pytest.mark.parametrize("n_threads", [0, -2, True])
+def test_bad_n_threads(n_threads):
+    with pytest.raises(ValueError, match="n_threads must be an integer of at least 1"):
+        fastnn.MLP((2, 2), n_threads=n_threads)
+
+
+def test_show_config_prints_or_returns(capsys):
+    config = fastnn.show_config("dicts")
+    assert capsys.readouterr().out == ""
+    assert config["backends"] == fastnn.available_backends()
+    assert config["isas"] == fastnn.available_isas()
+    assert config["threads"] >= 1
+    assert fastnn.show_config() is None
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in config)
+    with pytest.raises(ValueError, match="unknown mode"):
+        fastnn.show_config("json")
