@@ -1,0 +1,107 @@
+/* The contract between the floors: what a backend hands down, and the table of kernels it calls.
+ *
+ * A kernel computes one tile on one core: no Python, no threads, no malloc. The table exists once per
+ * instruction set and dtype (kernels.c); dispatch.c picks one. `void *` stands for the dtype's real. */
+#ifndef FASTNN_H
+#define FASTNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* In the order of the name lists in network.py. */
+enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_ELU, FNN_SELU, FNN_SIGMOID, FNN_TANH, FNN_SOFTPLUS, FNN_GELU,
+       FNN_SILU, FNN_MISH };
+enum { FNN_OUT_SOFTMAX, FNN_OUT_SIGMOID, FNN_OUT_IDENTITY, FNN_OUT_EXP };
+enum { FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_POISSON };
+enum { FNN_SGD, FNN_ADAM };
+enum { FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8 };
+
+/* A matrix in panels of NR columns, each panel stored [rows][ld]: element (r, c) is
+ * data[((c / NR) * rows + r) * ld + c % NR], and every product streams through every operand.
+ * ld is NR, or the columns rounded up to whole vectors where one panel holds them all.
+ * Columns beyond `cols` are padding: never part of a sum. */
+typedef struct {
+    void *data;
+    int64_t rows, cols, ld;
+} fnn_matrix;
+
+/* The user's X: n_in columns, strides in bytes; uint8 stands for x / 255. */
+typedef struct {
+    const char *data;
+    int64_t row_stride, column_stride;
+    int type;
+} fnn_input;
+
+/* What the loss compares with: labels (n,) or values (n, n_out); weights (n,) or NULL. */
+typedef struct {
+    const int32_t *labels;
+    const void *values;
+    const void *weights;
+    int output, loss;
+} fnn_targets;
+
+/* The rows of X and y that a batch takes: order[first + r], or first + r where order is NULL. */
+typedef struct {
+    const int64_t *order;
+    int64_t first;
+} fnn_rows;
+
+/* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k, (n_out, n_in), for
+ * dh; the first layer has none. m, v and gradient lie as W.data does; each may be NULL where nothing uses it. */
+typedef struct {
+    int64_t n_in, n_out;
+    int activation;
+    fnn_matrix W, Wt;
+    void *m, *v, *gradient;
+} fnn_layer;
+
+/* What one layer computed for the rows of a batch: h = g(a), delta = dJ/da, each (rows, n_out).
+ * a.data is NULL where g' can be had from h alone. */
+typedef struct {
+    fnn_matrix a, h, delta;
+} fnn_activity;
+
+/* One update of the parameters. A batch may come in several parts, whose gradients add up in row order:
+ * `first` starts the sum, `last` ends it and updates; without `update` the sum is left in gradient. */
+typedef struct {
+    int optimizer, first, last, update;
+    double learning_rate, l2, l1;
+    double momentum, nesterov;
+    double beta1, beta2, eps;
+    double beta1_power, beta2_power; /* beta^t of this step */
+} fnn_step;
+
+typedef struct {
+    int VL, MR, NR;
+    /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. */
+    int (*gather)(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1);
+    /* a = h_in W + b, h = g(a), for rows r0:r1. */
+    void (*forward)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0, int64_t r1);
+    /* f = output(a), row-major (r1 - r0, n_out); a is in out->h. Uses out->delta as scratch. */
+    void (*output)(int output, fnn_activity *out, int64_t r0, int64_t r1, void *f);
+    /* delta = w/n dl/da and losses[r] = w l for rows r0:r1; a is in out->h. */
+    void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
+                 double *losses);
+    /* delta of the layer below = (delta W) * g'(a). */
+    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below, fnn_activity *below,
+                     int64_t r0, int64_t r1);
+    /* Rows [block * NR, +NR) and panel `panel` of dW = h_inT delta over rows 0:n, then the optimizer on them. */
+    void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n, int64_t block,
+                   int64_t panel, const fnn_step *step);
+    /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also fills Wt. */
+    void (*pack)(const void *W, const void *b, fnn_layer *layer);
+    void (*unpack)(const fnn_layer *layer, const void *packed, void *W, void *b);
+    /* n * 12 * VL multiply-adds on registers alone: the peak that speeds are compared with. */
+    double (*multiply_adds)(int64_t n);
+    /* One activation on n numbers, h = g(a) and dh = g'(a): what tests hold against the reference. */
+    void (*activate)(int activation, const void *a, void *h, void *dh, int64_t n);
+} fnn_kernels;
+
+int fnn_needs_a(int activation);
+
+/* Names of the instruction sets that this CPU can run, slowest first, ended by NULL. */
+const char *const *fnn_isas(void);
+/* The table for an instruction set's name; NULL if this CPU or this build has none. */
+const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64);
+
+#endif

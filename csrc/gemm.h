@@ -1,0 +1,143 @@
+/* One micro-kernel, C[m, nv * VL] (+)= sum_k A[., k] B[k, .], and the product built on it.
+ *
+ * Every element of C is one chain of fused multiply-adds in the order of k, whatever the tile: that is why all
+ * instruction sets, tile sizes and row splits give the same bits. */
+#ifndef FNN_GEMM_H
+#define FNN_GEMM_H
+
+#include "simd.h"
+
+/* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
+ *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32 */
+#if defined(FNN_AVX512)
+enum { MR = 8, NV = 3 };
+#elif defined(FNN_AVX2)
+enum { MR = 4, NV = 3 };
+#elif defined(FNN_NEON)
+enum { MR = 6, NV = 3 };
+#else
+enum { MR = 4, NV = 4 };
+#endif
+enum { NR = NV * VL, KC = 8 * NR }; /* KC: a block of B stays in the second-level cache, a tile's A in the first */
+
+/* The broadcast operand: element (r, k) is data[(k / span) * jump + r * rs + (k % span) * cs]. */
+typedef struct {
+    const real *data;
+    int64_t rs, cs, span, jump;
+} broadcast_operand;
+
+enum start { FROM_ZERO, FROM_C, FROM_BIAS };
+
+/* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be unrolled, or GCC keeps
+ * the accumulators in memory. */
+static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K, const real *B,
+                                       int64_t ldb, real *C, int64_t ldc, enum start start, const real *bias) {
+    vec acc[MR][NV];
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++)
+            acc[r][v] = start == FROM_ZERO  ? v_set1(0)
+                        : start == FROM_C   ? v_load(C + r * ldc + v * VL)
+                                            : v_load(bias + v * VL);
+    for (int64_t k0 = 0; k0 < K; k0 += A.span) {
+        const real *a = A.data;
+        for (int64_t k = K - k0 < A.span ? K - k0 : A.span; k > 0; k--) {
+            vec b[NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) b[v] = v_load(B + v * VL);
+#pragma GCC unroll 8
+            for (int r = 0; r < m; r++) {
+                vec ar = v_set1(a[r * A.rs]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[r][v] = v_fma(ar, b[v], acc[r][v]);
+            }
+            a += A.cs;
+            B += ldb;
+        }
+        A.data += A.jump;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
+}
+
+static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A, int64_t K, const real *B, int64_t ldb,
+                                        real *C, int64_t ldc, enum start start, const real *bias) {
+    switch (m) {
+    case 1: micro_kernel(1, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 2: micro_kernel(2, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 3: micro_kernel(3, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 4: micro_kernel(4, nv, A, K, B, ldb, C, ldc, start, bias); break;
+#if defined(FNN_AVX512) || defined(FNN_NEON)
+    case 5: micro_kernel(5, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 6: micro_kernel(6, nv, A, K, B, ldb, C, ldc, start, bias); break;
+#endif
+#if defined(FNN_AVX512)
+    case 7: micro_kernel(7, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 8: micro_kernel(8, nv, A, K, B, ldb, C, ldc, start, bias); break;
+#endif
+    }
+}
+
+static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, const real *B, int64_t ldb, real *C,
+                               int64_t ldc, enum start start, const real *bias) {
+    switch (nv) {
+    case 1: tile_of_width(1, m, A, K, B, ldb, C, ldc, start, bias); break;
+    case 2: tile_of_width(2, m, A, K, B, ldb, C, ldc, start, bias); break;
+    case 3: tile_of_width(3, m, A, K, B, ldb, C, ldc, start, bias); break;
+#if !defined(FNN_AVX512) && !defined(FNN_AVX2) && !defined(FNN_NEON)
+    case 4: tile_of_width(4, m, A, K, B, ldb, C, ldc, start, bias); break;
+#endif
+    }
+}
+
+/* For forward and dh: A is a matrix in panels, read along its rows. */
+static __attribute__((noinline)) void tile_of_rows(int nv, int m, broadcast_operand A, int64_t K, const real *B,
+                                                   int64_t ldb, real *C, int64_t ldc, enum start start,
+                                                   const real *bias) {
+    A.cs = 1;
+    A.span = NR;
+    tile(nv, m, A, K, B, ldb, C, ldc, start, bias);
+}
+
+/* For dW: A is one panel, read down its columns. */
+static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_operand A, int64_t K, const real *B,
+                                                      int64_t ldb, real *C, int64_t ldc, enum start start) {
+    A.rs = 1;
+    A.span = K;
+    tile(nv, m, A, K, B, ldb, C, ldc, start, NULL);
+}
+
+static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static ALWAYS_INLINE int64_t count_panels(const fnn_matrix *X) { return (X->cols + NR - 1) / NR; }
+/* Vectors of panel p that hold columns. */
+static ALWAYS_INLINE int panel_vectors(const fnn_matrix *X, int64_t p) {
+    return (int)((smaller(X->cols - p * NR, NR) + VL - 1) / VL);
+}
+static ALWAYS_INLINE real *at(const fnn_matrix *X, int64_t p, int64_t r) {
+    return (real *)X->data + (p * X->rows + r) * X->ld;
+}
+
+/* What is done to rows r0:r1 of panel p as soon as they are summed, while they are in cache. */
+typedef void finish_panel(const void *context, int64_t p, int64_t r0, int64_t r1);
+
+/* C[r0:r1] = A[r0:r1] B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. */
+static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int64_t K, int has_bias, const fnn_matrix *C,
+                                  int64_t r0, int64_t r1, finish_panel *finish, const void *context) {
+    broadcast_operand a = {NULL, A->ld, 1, NR, A->rows * A->ld};
+    for (int64_t k0 = 0; k0 < K; k0 += KC) {
+        enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
+        for (int64_t p = 0; p < count_panels(C); p++) {
+            for (int64_t r = r0; r < r1; r += MR) {
+                a.data = at(A, k0 / NR, r);
+                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a, smaller(KC, K - k0), at(B, p, k0), B->ld,
+                             at(C, p, r), C->ld, start, at(B, p, K));
+            }
+            if (k0 + KC >= K) finish(context, p, r0, r1);
+        }
+    }
+}
+
+#endif

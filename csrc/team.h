@@ -1,0 +1,73 @@
+/* What threads working on one list of phases share: a barrier, and the treatment of denormals. */
+#ifndef FNN_TEAM_H
+#define FNN_TEAM_H
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+static inline void fnn_pause(void) { _mm_pause(); }
+/* Denormals count as zero while kernels run: a decaying Adam mean would otherwise stay denormal, at a hundred
+ * cycles an operation. Returns the control word to restore. */
+static inline uint64_t fnn_denormals_off(void) {
+    unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040); /* flush to zero, denormals are zero */
+    return before;
+}
+static inline void fnn_denormals_restore(uint64_t before) { _mm_setcsr((unsigned int)before); }
+#elif defined(__aarch64__)
+static inline void fnn_pause(void) { __asm__ volatile("yield"); }
+static inline uint64_t fnn_denormals_off(void) {
+    uint64_t before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
+    return before;
+}
+static inline void fnn_denormals_restore(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+static inline void fnn_pause(void) {}
+static inline uint64_t fnn_denormals_off(void) { return 0; }
+static inline void fnn_denormals_restore(uint64_t before) { (void)before; }
+#endif
+
+/* Something any thread of the team may report to all. */
+typedef atomic_int fnn_flag;
+static inline void fnn_flag_set(fnn_flag *flag, int value) {
+    atomic_store_explicit(flag, value, memory_order_relaxed);
+}
+static inline int fnn_flag_get(fnn_flag *flag) { return atomic_load_explicit(flag, memory_order_relaxed); }
+
+/* Spinning is bounded: where another process holds the core that the last thread needs, spinning on would keep that
+ * thread away. */
+enum { FNN_SPINS = 4000 };
+
+typedef struct {
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_uint round;
+} fnn_barrier;
+
+static inline void fnn_barrier_init(fnn_barrier *barrier) {
+    atomic_init(&barrier->arrived, 0);
+    atomic_init(&barrier->round, 0);
+}
+
+/* Returns when `size` threads, the whole team, have called it. */
+static inline void fnn_barrier_wait(fnn_barrier *barrier, int size) {
+    if (size == 1) return;
+    unsigned int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == size - 1) {
+        atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+        if (spins < FNN_SPINS)
+            fnn_pause();
+        else
+            sched_yield();
+    }
+}
+
+#endif

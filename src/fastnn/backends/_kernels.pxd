@@ -1,0 +1,100 @@
+"""csrc as Cython sees it, and the memory its kernels work on."""
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+
+cdef extern from "fastnn.h" nogil:
+    enum:
+        FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_SGD, FNN_ADAM
+
+    ctypedef struct fnn_matrix:
+        void *data
+        int64_t rows, cols, ld
+
+    ctypedef struct fnn_input:
+        const char *data
+        int64_t row_stride, column_stride
+        int type
+
+    ctypedef struct fnn_targets:
+        const int32_t *labels
+        const void *values
+        const void *weights
+        int output, loss
+
+    ctypedef struct fnn_rows:
+        const int64_t *order
+        int64_t first
+
+    ctypedef struct fnn_layer:
+        int64_t n_in, n_out
+        int activation
+        fnn_matrix W, Wt
+        void *m
+        void *v
+        void *gradient
+
+    ctypedef struct fnn_activity:
+        fnn_matrix a, h, delta
+
+    ctypedef struct fnn_step:
+        int optimizer, first, last, update
+        double learning_rate, l2, l1, momentum, nesterov
+        double beta1, beta2, eps, beta1_power, beta2_power
+
+    ctypedef struct fnn_kernels:
+        int VL, MR, NR
+        int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
+        void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t, int64_t) noexcept nogil
+        void (*output)(int, fnn_activity *, int64_t, int64_t, void *) noexcept nogil
+        void (*loss)(const fnn_targets *, fnn_rows, double, fnn_activity *, int64_t, int64_t,
+                     double *) noexcept nogil
+        void (*backward)(const fnn_layer *, const fnn_matrix *, int, fnn_activity *, int64_t,
+                         int64_t) noexcept nogil
+        void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, int64_t, int64_t,
+                       const fnn_step *) noexcept nogil
+        void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
+        void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
+        double (*multiply_adds)(int64_t) noexcept nogil
+        void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
+
+    int fnn_needs_a(int activation)
+    const char *const *fnn_isas()
+    const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64)
+
+cdef extern from "team.h" nogil:
+    ctypedef struct fnn_barrier:
+        pass
+    ctypedef struct fnn_flag:
+        pass
+    void fnn_barrier_init(fnn_barrier *)
+    void fnn_barrier_wait(fnn_barrier *, int size)
+    void fnn_flag_set(fnn_flag *, int)
+    int fnn_flag_get(fnn_flag *)
+    uint64_t fnn_denormals_off()
+    void fnn_denormals_restore(uint64_t)
+
+
+cdef class Memory:
+    """Zeroed blocks, aligned to cache lines, that live as long as this object."""
+    cdef list blocks
+    cdef void *take(self, size_t size) except NULL
+
+
+cdef class Kernels:
+    """The table of one instruction set and dtype."""
+    cdef const fnn_kernels *table
+    cdef readonly str isa
+    cdef readonly object dtype
+    cdef int itemsize
+    cdef fnn_matrix matrix(self, Memory memory, int64_t rows, int64_t cols)
+    cdef size_t matrix_size(self, const fnn_matrix *X) noexcept
+    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
+                         bint transposed)
+
+
+cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1
+
+
+cdef inline void *address(object array):
+    """Where a NumPy array's data begins. The caller keeps it alive, and knows its layout."""
+    return <void *> <size_t> array.__array_interface__["data"][0]

@@ -1,0 +1,218 @@
+"""The kernels of csrc one by one: which instruction sets there are, the memory they work on, and the calls
+that tests and benchmarks make directly. `_cython` builds the training engine on this."""
+import os
+import time
+
+import numpy as np
+
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
+from cython.parallel cimport parallel
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from fastnn.network import ACTIVATIONS
+
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+
+cdef class Memory:
+    def __cinit__(self):
+        self.blocks = []
+
+    cdef void *take(self, size_t size) except NULL:
+        size = (size + 64) // 64 * 64
+        cdef void *block = aligned_alloc(64, size)
+        if block == NULL:
+            raise MemoryError(f"fastnn could not allocate {size} bytes")
+        memset(block, 0, size)
+        self.blocks.append(<size_t> block)
+        return block
+
+    def __dealloc__(self):
+        for block in self.blocks or ():
+            free(<void *> <size_t> block)
+
+
+def available_isas():
+    """Instruction sets that this CPU and this build can run, slowest first."""
+    cdef const char *const *names = fnn_isas()
+    found = []
+    while names[0] != NULL:
+        found.append(names[0].decode())
+        names += 1
+    return found
+
+
+def cpu_count():
+    """Cores this process may use: its affinity, capped by the container's quota (cgroup v2 or v1)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, period = "max", "100000"
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip().replace("-1", "max")
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            pass
+    if quota != "max":
+        cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
+
+
+cdef class Kernels:
+    def __cinit__(self, dtype, isa=None):
+        """isa None: FASTNN_ISA from the environment, else the fastest. Raises ValueError for one that is not
+        available."""
+        isas = available_isas()
+        self.isa = isa or os.environ.get("FASTNN_ISA") or isas[len(isas) - 1]
+        if self.isa not in isas:
+            raise ValueError(
+                f"instruction set {self.isa!r} is not available here; this CPU and build have: {', '.join(isas)}"
+            )
+        self.dtype = np.dtype(dtype)
+        self.itemsize = self.dtype.itemsize
+        self.table = fnn_kernels_for(self.isa.encode(), self.itemsize == 8)
+
+    cdef fnn_matrix matrix(self, Memory memory, int64_t rows, int64_t cols):
+        cdef fnn_matrix X
+        cdef int64_t NR = self.table.NR, VL = self.table.VL
+        X.rows, X.cols = rows, cols
+        X.ld = NR if cols > NR else (cols + VL - 1) // VL * VL
+        X.data = memory.take(self.matrix_size(&X))
+        return X
+
+    cdef size_t matrix_size(self, const fnn_matrix *X) noexcept:
+        cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
+        return <size_t> (panels * X.rows * X.ld * self.itemsize)
+
+    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation, bint transposed):
+        cdef fnn_layer layer
+        memset(&layer, 0, sizeof(fnn_layer))
+        layer.n_in, layer.n_out, layer.activation = n_in, n_out, activation
+        layer.W = self.matrix(memory, n_in + 1, n_out)
+        if transposed:
+            layer.Wt = self.matrix(memory, n_out, n_in)
+        return layer
+
+
+cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
+    """Where X's numbers lie. The caller keeps X alive."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(X, &view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
+    try:
+        if view.ndim != 2 or view.shape[1] != n_in:
+            raise ValueError(f"X has shape {X.shape}, but the network takes (n, {n_in})")
+        if view.format == NULL or view.format[0] == b"B":
+            out.type = FNN_INPUT_U8
+        elif view.format[0] == b"f":
+            out.type = FNN_INPUT_F32
+        elif view.format[0] == b"d":
+            out.type = FNN_INPUT_F64
+        else:
+            raise TypeError(f"X must be float32, float64 or uint8, not {X.dtype}")
+        out.data = <const char *> view.buf
+        out.row_stride, out.column_stride = view.strides[0], view.strides[1]
+        return 0
+    finally:
+        PyBuffer_Release(&view)
+
+
+def gemm(A, B, product="forward", isa=None):
+    """A @ B, (m, k) @ (k, n), by the micro-kernel as one of the three products of training uses it.
+
+    product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays float32 or
+    float64, or A uint8; the result has B's dtype.
+    """
+    cdef Kernels kernels = Kernels(B.dtype, isa)
+    cdef Memory memory = Memory()
+    cdef fnn_input source
+    cdef fnn_rows rows
+    cdef fnn_step step
+    cdef fnn_activity out
+    cdef fnn_layer layer
+    cdef fnn_matrix left, right
+    cdef int64_t m = A.shape[0], k = A.shape[1], n = B.shape[1], NR = kernels.table.NR, i, j
+    cdef bint is_dW = product == "dW"
+    C = np.zeros((m, n), B.dtype)
+    if product not in ("forward", "dh", "dW"):
+        raise ValueError(f"product must be forward, dh or dW, not {product!r}")
+    memset(&step, 0, sizeof(step))
+    memset(&out, 0, sizeof(out))
+    rows.order, rows.first = NULL, 0
+    W = np.ascontiguousarray(B.T if product == "forward" else B)
+    zeros = np.zeros(max(m, n, k, 1), B.dtype)
+    A = A.T if is_dW else A
+    open_input(A, A.shape[1], &source)
+    left = kernels.matrix(memory, A.shape[0], A.shape[1])
+    kernels.table.gather(&source, rows, &left, 0, A.shape[0])
+    if is_dW:
+        open_input(B, n, &source)
+        right = kernels.matrix(memory, k, n)
+        kernels.table.gather(&source, rows, &right, 0, k)
+        layer = kernels.layer(memory, m, n, 0, False)
+        layer.gradient = memory.take(kernels.matrix_size(&layer.W))
+        step.first = step.last = 1
+        for i in range(max(1, (m + NR - 1) // NR)):
+            for j in range((n + NR - 1) // NR):
+                kernels.table.update(&layer, &left, &right, k, i, j, &step)
+        dW, db = np.zeros((n, m), B.dtype), np.zeros(n, B.dtype)
+        kernels.table.unpack(&layer, layer.gradient, address(dW), address(db))
+        return np.ascontiguousarray(dW.T)
+    out.h = kernels.matrix(memory, m, n)
+    out.delta = kernels.matrix(memory, m, n)
+    if product == "forward":
+        layer = kernels.layer(memory, k, n, 0, False)
+        kernels.table.pack(address(W), address(zeros), &layer)
+        kernels.table.forward(&layer, &left, &out, 0, m)
+    else:
+        layer = kernels.layer(memory, n, k, 0, True)
+        kernels.table.pack(address(W), address(zeros), &layer)
+        kernels.table.backward(&layer, &left, 0, &out, 0, m)
+        out.h = out.delta
+        out.delta = kernels.matrix(memory, m, n)
+    kernels.table.output(2, &out, 0, m, address(C))
+    return C
+
+
+def activate(name, a, isa=None):
+    """h = g(a) and g'(a) of an activation by name, for a 1-D float32 or float64 array."""
+    cdef Kernels kernels = Kernels(a.dtype, isa)
+    a = np.ascontiguousarray(a)
+    h, slope = np.empty_like(a), np.empty_like(a)
+    cdef void *a_at = address(a)
+    cdef void *h_at = address(h)
+    cdef void *slope_at = address(slope)
+    cdef int64_t n = a.size
+    cdef int kind = ACTIVATIONS.index(name)
+    cdef uint64_t mode
+    with nogil:
+        mode = fnn_denormals_off()
+        kernels.table.activate(kind, a_at, h_at, slope_at, n)
+        fnn_denormals_restore(mode)
+    return h, slope
+
+
+def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
+    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of three runs of
+    about `seconds` seconds together."""
+    cdef Kernels kernels = Kernels(dtype, isa)
+    cdef int threads = n_threads
+    cdef int64_t n = 20_000
+    cdef double best = 0, begin, took
+    cdef int runs = 0
+    while runs < 3:
+        begin = time.perf_counter()
+        with nogil, parallel(num_threads=threads):
+            kernels.table.multiply_adds(n)
+        took = time.perf_counter() - begin
+        if took < seconds / 3:
+            n *= 2
+            continue
+        runs += 1
+        best = max(best, 2.0 * 12 * kernels.table.VL * n * threads / took / 1e9)
+    return best
