@@ -56,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    message = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    message = " ".join(text.split()) or type(error).__name__
     print(f"fastnn: error: {message}", file=sys.stderr)
     return code
 
@@ -94,8 +97,8 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(run=_train)
     train.add_argument("data", help="mnist, fashion-mnist, digits, FILE.npz or FILE.csv")
     add = train.add_argument
-    add("--hidden", type=_sizes, metavar="N,N,...", default=(256,),
-        help="neurons of the hidden layers; 'none' for no hidden layer (256)")  # fmt: skip
+    add("--hidden", type=_sizes, metavar="N,N,...",
+        help="neurons of the hidden layers, or 'none' (512 for images, else 64)")  # fmt: skip
     add("--activation", choices=ACTIVATIONS, default="relu", metavar="NAME",
         help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (relu)")  # fmt: skip
     add("--epochs", type=_count, metavar="N",
@@ -103,7 +106,7 @@ def _add_train(commands: Any) -> None:
     add("--batch-size", type=_count, metavar="N",
         help="samples per step (128; below 20,000 samples 32)")  # fmt: skip
     add("--optimizer", choices=list(OPTIMIZERS), default="adam", help="(adam)")
-    add("--lr", type=float, metavar="RATE", help="learning rate (adam 0.001, sgd 0.1)")
+    add("--lr", type=_rate, metavar="RATE", help="learning rate (adam 0.001, sgd 0.1)")
     add("--momentum", type=float, metavar="M", help="of sgd, at least 0 and below 1 (0)")
     add("--l2", type=float, default=0.0, metavar="L2", help="penalty L2/2 ||W||^2 (0)")
     add("--seed", type=int, default=0, metavar="N", help="of every random choice (0)")
@@ -141,6 +144,16 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return rate
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -198,10 +211,12 @@ def _train(args: argparse.Namespace) -> int:
 
 
 def _network(args: argparse.Namespace, table: Table) -> MLP:
-    y = table.y_train
+    hidden, y = args.hidden, table.y_train
+    if hidden is None:
+        hidden = (512,) if table.X_train.dtype == np.uint8 else (64,)
     n_outputs = len(table.classes) if table.classes else 1 if y.ndim == 1 else y.shape[1]
     return MLP(
-        (table.X_train.shape[1], *args.hidden, n_outputs),
+        (table.X_train.shape[1], *hidden, n_outputs),
         activation=args.activation,
         output="softmax" if table.classes else "identity",
         dtype=args.dtype,
@@ -263,17 +278,16 @@ def _plan(args: argparse.Namespace, n: int) -> dict[str, Any]:
 
 def _announce(name: str, net: MLP, table: Table, n_validation: int, plan: dict[str, Any]) -> None:
     engine = net._engine()
-    n_test = len(table.X_test)
+    threads = "1 thread" if engine.n_threads == 1 else f"{engine.n_threads} threads"
     print(
         f"{name}: {len(table.X_train) - n_validation:,} samples to train on, {n_validation:,} to "
-        f"validate, {n_test:,} to test; "
+        f"validate, {len(table.X_test):,} to test; "
         + ("regression" if table.classes is None else f"{len(table.classes)} classes")
     )
     print(
         f"{'-'.join(map(str, net.layer_sizes))}, {net.n_parameters:,} parameters, "
         f"{net.network.dtype.name}; {' '.join(filter(None, (net.backend, engine.isa)))}, "
-        f"{engine.n_threads} thread{'s' * (engine.n_threads > 1)}; batches of {plan['batch_size']}, "
-        f"learning rate {plan['learning_rate']:g}",
+        f"{threads}; batches of {plan['batch_size']}, learning rate {plan['learning_rate']:g}",
         flush=True,
     )
 
@@ -325,8 +339,8 @@ def _print_results(results: dict[str, Any], saved: Path | None) -> None:
         print(f"test R2 {results['test_r2']:.4f}, mean loss {results['test_loss']:.6g}")
     else:
         print(f"test accuracy {100 * results['test_accuracy']:.2f} %")
-    peak = results["fma_peak_gflops"]
-    share = f", {100 * results['fma_peak_share']:.0f} % of the FMA peak" if peak else ""
+    peak = results["fma_peak_share"]
+    share = "" if peak is None else f", {100 * peak:.{0 if peak > 0.01 else 2}f} % of the FMA peak"
     print(
         f"{results['epochs']} epochs in {duration(results['train_seconds'])}: "
         f"{results['samples_per_second']:,.0f} samples/s, {results['gflops']:.3g} GFLOP/s{share}"

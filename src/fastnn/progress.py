@@ -48,23 +48,19 @@ class LiveDisplay(Callback):
     """A bar with loss, validation metric, samples per second and time left; needs rich."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._progress: Progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=10),  # with the rest it fits 80 columns
             TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            expand=True,
         )
         self._task: TaskID | None = None
 
     def on_train_begin(self, run: Run) -> None:
-        total = run.epochs * run.n_samples
-        self._task = self._progress.add_task("", total=total, numbers="")
+        self._task = self._progress.add_task("", total=run.epochs * run.n_samples, numbers="")
         self._progress.start()
-        self._epoch_began = time.perf_counter()
+        self._began = self._epoch_began = time.perf_counter()
         self._updated = 0.0
 
     def on_progress(self, run: Run) -> None:
@@ -82,11 +78,18 @@ class LiveDisplay(Callback):
 
     def _show(self, run: Run, loss: float, speed: float) -> None:
         assert self._task is not None
-        numbers = [f"loss {loss:.4f}", *metric(run.history), f"{speed:,.0f} samples/s"]
+        done = (run.epoch - 1) * run.n_samples + run.position
+        seconds_left = (time.perf_counter() - self._began) * (run.epochs * run.n_samples / done - 1)
+        numbers = [
+            f"loss {loss:.4f}",
+            *(text.replace("accuracy ", "") for text in metric(run.history)),
+            f"{speed:,.0f} samples/s",
+            f"{duration(seconds_left)} left",
+        ]
         self._progress.update(
             self._task,
             description=f"epoch {run.epoch}/{run.epochs}",
-            completed=(run.epoch - 1) * run.n_samples + run.position,
+            completed=done,
             numbers="  ".join(numbers),
         )
 
