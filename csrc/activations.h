@@ -72,6 +72,7 @@ static ALWAYS_INLINE vec mish(vec a) {
 }
 static ALWAYS_INLINE vec mish_d(vec a, vec h) {
     const vec one = v_set1(1), two = v_set1(2);
+    a = v_min(v_set1(EXPM1_ONE), a); /* from here on g' = 1 */
     vec e = mish_e(a), s = v_mul(e, v_add(e, two));
     vec t = v_div(s, v_add(s, two));
     vec t_slope = v_mul(v_div(two, v_add(s, two)), v_add(one, t)); /* 1 - t^2 without cancellation */

@@ -127,7 +127,8 @@ typedef void finish_panel(const void *context, int64_t p, int64_t r0, int64_t r1
 static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int64_t K, int has_bias, const fnn_matrix *C,
                                   int64_t r0, int64_t r1, finish_panel *finish, const void *context) {
     broadcast_operand a = {NULL, A->ld, 1, NR, A->rows * A->ld};
-    for (int64_t k0 = 0; k0 < K; k0 += KC) {
+    int64_t k0 = 0;
+    do {
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
         for (int64_t p = 0; p < count_panels(C); p++) {
             for (int64_t r = r0; r < r1; r += MR) {
@@ -137,7 +138,7 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
             }
             if (k0 + KC >= K) finish(context, p, r0, r1);
         }
-    }
+    } while ((k0 += KC) < K);
 }
 
 #endif

@@ -103,15 +103,19 @@ cdef class Kernels:
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
     """Where X's numbers lie. The caller keeps X alive."""
     cdef Py_buffer view
+    cdef const char *format
     PyObject_GetBuffer(X, &view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
     try:
         if view.ndim != 2 or view.shape[1] != n_in:
             raise ValueError(f"X has shape {X.shape}, but the network takes (n, {n_in})")
-        if view.format == NULL or view.format[0] == b"B":
+        format = view.format
+        if format[0] in b"@=^":  # native byte order; ^ also unaligned, which the gather can read
+            format += 1
+        if format[0] == b"B":
             out.type = FNN_INPUT_U8
-        elif view.format[0] == b"f":
+        elif format[0] == b"f":
             out.type = FNN_INPUT_F32
-        elif view.format[0] == b"d":
+        elif format[0] == b"d":
             out.type = FNN_INPUT_F64
         else:
             raise TypeError(f"X must be float32, float64 or uint8, not {X.dtype}")
