@@ -50,3 +50,16 @@ def test_example_mnist(tmp_path):
     assert re.search(r"^epoch 10/10 ", out, re.M)
     accuracy = float(re.search(r"^test accuracy ([\d.]+) %$", out, re.M)[1])
     assert 92 < accuracy <= 100
+
+
+def test_python_of_the_readme_runs(tmp_path):
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
+    assert len(blocks) == 1
+    done = subprocess.run(
+        [sys.executable, "-c", blocks[0]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    accuracy = re.search(r"'accuracy': ([\d.]+)", done.stdout)
+    assert float(accuracy[1]) > 0.92
+    assert re.search(r"^\[\d( \d){4}\]$", done.stdout, re.M)
