@@ -1,7 +1,7 @@
 /* Activations: g(a) and its derivative g' side by side, and the loops that apply them.
  *
- * To add one: write both here, add its line to the two switches and its name to FNN_ enum and network.py.
- * g' gets a and h = g(a); where it reads a, list the name in fnn_needs_a (dispatch.c). */
+ * To add one: write both here, add its line to the two switches and its name to FNN_ enum and
+ * network.py. g' gets a and h = g(a); where it reads a, list the name in fnn_needs_a. */
 #ifndef FNN_ACTIVATIONS_H
 #define FNN_ACTIVATIONS_H
 
@@ -12,7 +12,9 @@ static ALWAYS_INLINE vec identity(vec a) { return a; }
 static ALWAYS_INLINE vec identity_d(vec a, vec h) { return v_set1(1); }
 
 static ALWAYS_INLINE vec relu(vec a) { return v_max(v_set1(0), a); }
-static ALWAYS_INLINE vec relu_d(vec a, vec h) { return v_select(v_less(v_set1(0), h), v_set1(1), v_set1(0)); }
+static ALWAYS_INLINE vec relu_d(vec a, vec h) {
+    return v_select(v_less(v_set1(0), h), v_set1(1), v_set1(0));
+}
 
 #define LEAKY_SLOPE R(0.01)
 static ALWAYS_INLINE vec leaky_relu(vec a) {
@@ -22,7 +24,9 @@ static ALWAYS_INLINE vec leaky_relu_d(vec a, vec h) {
     return v_select(v_less(v_set1(0), h), v_set1(1), v_set1(LEAKY_SLOPE));
 }
 
-static ALWAYS_INLINE vec elu(vec a) { return v_select(v_less(a, v_set1(0)), v_expm1(v_min(v_set1(0), a)), a); }
+static ALWAYS_INLINE vec elu(vec a) {
+    return v_select(v_less(a, v_set1(0)), v_expm1(v_min(v_set1(0), a)), a);
+}
 static ALWAYS_INLINE vec elu_d(vec a, vec h) {
     return v_select(v_less(h, v_set1(0)), v_add(h, v_set1(1)), v_set1(1));
 }
@@ -47,7 +51,8 @@ static ALWAYS_INLINE vec hyperbolic_tangent_d(vec a, vec h) { return v_fnma(h, h
 static ALWAYS_INLINE vec softplus(vec a) { return v_softplus(a); }
 static ALWAYS_INLINE vec softplus_d(vec a, vec h) { return v_sigmoid(a); }
 
-/* a Phi(a), Phi the normal distribution function (Hendrycks and Gimpel, 2016), not its tanh approximation. */
+/* a Phi(a), Phi the normal distribution function (Hendrycks and Gimpel, 2016), not its tanh
+ * approximation. */
 static ALWAYS_INLINE vec gelu(vec a) {
     vec density;
     return v_mul(a, normal_cdf(a, &density));
@@ -64,7 +69,7 @@ static ALWAYS_INLINE vec silu_d(vec a, vec h) {
     return v_mul(v_sigmoid(a), v_fma(a, v_sigmoid(v_sub(v_set1(0), a)), one));
 }
 
-/* a tanh(softplus(a)) (Misra, 2019): with e = e^a and s = e (e + 2), tanh(softplus(a)) = s / (s + 2). */
+/* a tanh(softplus(a)) (Misra, 2019): with e = e^a and s = e (e + 2), the tanh is s / (s + 2). */
 static ALWAYS_INLINE vec mish_e(vec a) { return v_exp(v_min(v_set1(EXPM1_ONE), a)); }
 static ALWAYS_INLINE vec mish(vec a) {
     vec e = mish_e(a), s = v_mul(e, v_add(e, v_set1(2)));
@@ -75,27 +80,31 @@ static ALWAYS_INLINE vec mish_d(vec a, vec h) {
     a = v_min(v_set1(EXPM1_ONE), a); /* from here on g' = 1 */
     vec e = mish_e(a), s = v_mul(e, v_add(e, two));
     vec t = v_div(s, v_add(s, two));
-    vec t_slope = v_mul(v_div(two, v_add(s, two)), v_add(one, t)); /* 1 - t^2 without cancellation */
+    vec t_slope =
+        v_mul(v_div(two, v_add(s, two)), v_add(one, t)); /* 1 - t^2 without cancellation */
     return v_fma(v_mul(a, t_slope), v_div(e, v_add(one, e)), t);
 }
 
 /* h = g(a) on `rows` rows of `vectors` vectors, `ld` apart; full rows are taken as one. */
-static ALWAYS_INLINE void apply(vec (*g)(vec), const real *a, real *h, int64_t rows, int64_t vectors, int64_t ld) {
+static ALWAYS_INLINE void apply(vec (*g)(vec), const real *a, real *h, int64_t rows,
+                                int64_t vectors, int64_t ld) {
     if (vectors * VL == ld) vectors *= rows, rows = 1;
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = r * ld; i < r * ld + vectors * VL; i += VL) v_store(h + i, g(v_load(a + i)));
+        for (int64_t i = r * ld; i < r * ld + vectors * VL; i += VL)
+            v_store(h + i, g(v_load(a + i)));
 }
 
 /* dh *= g'(a). */
-static ALWAYS_INLINE void apply_d(vec (*g_d)(vec, vec), const real *a, const real *h, real *dh, int64_t rows,
-                                  int64_t vectors, int64_t ld) {
+static ALWAYS_INLINE void apply_d(vec (*g_d)(vec, vec), const real *a, const real *h, real *dh,
+                                  int64_t rows, int64_t vectors, int64_t ld) {
     if (vectors * VL == ld) vectors *= rows, rows = 1;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = r * ld; i < r * ld + vectors * VL; i += VL)
             v_store(dh + i, v_mul(v_load(dh + i), g_d(v_load(a + i), v_load(h + i))));
 }
 
-static void activation(int kind, const real *a, real *h, int64_t rows, int64_t vectors, int64_t ld) {
+static void activation(int kind, const real *a, real *h, int64_t rows, int64_t vectors,
+                       int64_t ld) {
     switch (kind) {
     case FNN_IDENTITY: apply(identity, a, h, rows, vectors, ld); break;
     case FNN_RELU: apply(relu, a, h, rows, vectors, ld); break;
@@ -111,8 +120,8 @@ static void activation(int kind, const real *a, real *h, int64_t rows, int64_t v
     }
 }
 
-static void times_derivative(int kind, const real *a, const real *h, real *dh, int64_t rows, int64_t vectors,
-                             int64_t ld) {
+static void times_derivative(int kind, const real *a, const real *h, real *dh, int64_t rows,
+                             int64_t vectors, int64_t ld) {
     switch (kind) {
     case FNN_IDENTITY: break;
     case FNN_RELU: apply_d(relu_d, h, h, dh, rows, vectors, ld); break;

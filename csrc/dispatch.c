@@ -1,5 +1,5 @@
-/* CPU features -> table of kernels. To add an instruction set: its section in simd.h, its registers in gemm.h,
- * a line in CMakeLists.txt, and a row here. */
+/* CPU features -> table of kernels. To add an instruction set: its section in simd.h, its registers
+ * in gemm.h, a line in CMakeLists.txt, and a row here. */
 #include "fastnn.h"
 #include <string.h>
 
@@ -12,7 +12,9 @@ extern const fnn_kernels fnn_neon_f32, fnn_neon_f64;
 
 static int always(void) { return 1; }
 #if defined(__x86_64__)
-static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
@@ -45,10 +47,12 @@ const char *const *fnn_isas(void) {
 
 const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64) {
     for (int i = 0; i < N_ISAS; i++)
-        if (strcmp(ISAS[i].name, isa) == 0 && ISAS[i].runs_here()) return is_f64 ? ISAS[i].f64 : ISAS[i].f32;
+        if (strcmp(ISAS[i].name, isa) == 0 && ISAS[i].runs_here())
+            return is_f64 ? ISAS[i].f64 : ISAS[i].f32;
     return NULL;
 }
 
 int fnn_needs_a(int activation) {
-    return activation == FNN_SOFTPLUS || activation == FNN_GELU || activation == FNN_SILU || activation == FNN_MISH;
+    return activation == FNN_SOFTPLUS || activation == FNN_GELU || activation == FNN_SILU ||
+           activation == FNN_MISH;
 }

@@ -1,43 +1,55 @@
-/* exp, log, tanh and their kin by polynomial, in explicit multiply-adds, so alike on every instruction set.
- * tools/polynomials.py prints the coefficients. */
+/* exp, log, tanh and their kin by polynomial, in explicit multiply-adds, so alike on every
+ * instruction set. tools/polynomials.py prints the coefficients. */
 #ifndef FNN_ELEMENTARY_H
 #define FNN_ELEMENTARY_H
 
 #include "simd.h"
 
 #ifdef FNN_F64
-static const real EXPM1_TAIL[] = { /* relative error 3.0e-18 */
-    5.0e-1, 1.6666666666666671e-1, 4.166666666666667e-2, 8.3333333333261398e-3,
-    1.3888888888883752e-3, 1.9841269874804215e-4, 2.4801587325536022e-5, 2.7557255421023504e-6,
-    2.7557273657975951e-7, 2.5105208339987697e-8, 2.0914680780540265e-9};
-static const real ATANH_TAIL[] = { /* relative error 7.0e-23 */
-    3.3333333333333333e-1, 2.0e-1, 1.4285714285714281e-1, 1.1111111111112177e-1,
-    9.0909090907813878e-2, 7.6923077014543407e-2, 6.6666662431060502e-2, 5.8823662198762099e-2,
-    5.2628688095692284e-2, 4.7663160338659312e-2, 4.3009546409725772e-2, 4.3375605050182168e-2,
-    2.1545430510052781e-2, 7.3668523862634797e-2};
-static const real NORMAL_TAIL[] = { /* relative error 5.4e-17 */
-    4.8605579342224869e-1, -9.6526757900535238e-2, -1.6432180656104546e-2,
-    4.5163889896210123e-2, -2.2729586395930146e-2, 1.1607918196002625e-3, 3.0092685727325918e-3,
-    -3.5468833597007449e-4, -5.1965961470195769e-4, 1.7404600924062154e-5,
-    1.0400551986306182e-4, 1.7439740248507977e-5, -1.8203353965658393e-5,
-    -9.2395985174110782e-6, 1.2403706372985072e-6, 2.7121111956581303e-6, 7.8413896134795841e-7,
-    -3.81405051405638e-7, -4.1413479195043104e-7, -7.8388893515311526e-8, 1.0597797950701965e-7,
-    6.2493644405761285e-8, -1.4328582579595302e-8, -1.6702353331341009e-8,
+static const real EXPM1_TAIL[] = {/* relative error 3.0e-18 */
+                                  5.0e-1,
+                                  1.6666666666666671e-1,
+                                  4.166666666666667e-2,
+                                  8.3333333333261398e-3,
+                                  1.3888888888883752e-3,
+                                  1.9841269874804215e-4,
+                                  2.4801587325536022e-5,
+                                  2.7557255421023504e-6,
+                                  2.7557273657975951e-7,
+                                  2.5105208339987697e-8,
+                                  2.0914680780540265e-9};
+static const real ATANH_TAIL[] = {/* relative error 7.0e-23 */
+                                  3.3333333333333333e-1, 2.0e-1,
+                                  1.4285714285714281e-1, 1.1111111111112177e-1,
+                                  9.0909090907813878e-2, 7.6923077014543407e-2,
+                                  6.6666662431060502e-2, 5.8823662198762099e-2,
+                                  5.2628688095692284e-2, 4.7663160338659312e-2,
+                                  4.3009546409725772e-2, 4.3375605050182168e-2,
+                                  2.1545430510052781e-2, 7.3668523862634797e-2};
+static const real NORMAL_TAIL[] = {
+    /* relative error 5.4e-17 */
+    4.8605579342224869e-1,  -9.6526757900535238e-2, -1.6432180656104546e-2, 4.5163889896210123e-2,
+    -2.2729586395930146e-2, 1.1607918196002625e-3,  3.0092685727325918e-3,  -3.5468833597007449e-4,
+    -5.1965961470195769e-4, 1.7404600924062154e-5,  1.0400551986306182e-4,  1.7439740248507977e-5,
+    -1.8203353965658393e-5, -9.2395985174110782e-6, 1.2403706372985072e-6,  2.7121111956581303e-6,
+    7.8413896134795841e-7,  -3.81405051405638e-7,   -4.1413479195043104e-7, -7.8388893515311526e-8,
+    1.0597797950701965e-7,  6.2493644405761285e-8,  -1.4328582579595302e-8, -1.6702353331341009e-8,
     6.8237065907886006e-10, 1.8702143018049879e-9};
 static const real EXP_HIGHEST = 710, EXP_LOWEST = -746; /* e^x is infinite above, 0 below */
 static const real LN2_HIGH = 0x1.62e42fee00000p-1, LN2_LOW = 0x1.a39ef35793c76p-33;
 static const real EXPM1_ONE = 40; /* from here on e^-x is lost beside 1 */
 #else
-static const real EXPM1_TAIL[] = { /* relative error 2.9e-9 */
-    5.00000001e-1f, 1.66666667e-1f, 4.1666465e-2f, 8.33331093e-3f, 1.39336427e-3f,
-    1.98909827e-4f};
-static const real ATANH_TAIL[] = { /* relative error 2.6e-10 */
-    3.33333333e-1f, 2.00000054e-1f, 1.42851529e-1f, 1.11323556e-1f, 8.73235123e-2f,
-    1.03938084e-1f};
-static const real NORMAL_TAIL[] = { /* relative error 1.6e-8 */
-    4.860558e-1f, -9.65267562e-2f, -1.64326238e-2f, 4.51637693e-2f, -2.27243568e-2f,
-    1.16224273e-3f, 2.98643326e-3f, -3.61280544e-4f, -4.73705649e-4f, 3.16846871e-5f,
-    5.95988422e-5f, 1.48133742e-6f};
+static const real EXPM1_TAIL[] = {/* relative error 2.9e-9 */
+                                  5.00000001e-1f, 1.66666667e-1f, 4.1666465e-2f,
+                                  8.33331093e-3f, 1.39336427e-3f, 1.98909827e-4f};
+static const real ATANH_TAIL[] = {/* relative error 2.6e-10 */
+                                  3.33333333e-1f, 2.00000054e-1f, 1.42851529e-1f,
+                                  1.11323556e-1f, 8.73235123e-2f, 1.03938084e-1f};
+static const real NORMAL_TAIL[] = {/* relative error 1.6e-8 */
+                                   4.860558e-1f,   -9.65267562e-2f, -1.64326238e-2f,
+                                   4.51637693e-2f, -2.27243568e-2f, 1.16224273e-3f,
+                                   2.98643326e-3f, -3.61280544e-4f, -4.73705649e-4f,
+                                   3.16846871e-5f, 5.95988422e-5f,  1.48133742e-6f};
 static const real EXP_HIGHEST = 89, EXP_LOWEST = -104;
 static const real LN2_HIGH = 0x1.62e400p-1f, LN2_LOW = 0x1.7f7d1cp-20f;
 static const real EXPM1_ONE = 20;
@@ -87,7 +99,8 @@ static ALWAYS_INLINE vec twice_atanh(vec s) {
     return v_mul(v_set1(2), v_fma(v_mul(s, z), POLYNOMIAL(ATANH_TAIL, z), s));
 }
 
-/* ln x for normal x > 0: x = m 2^e with m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m - 1) / (m + 1)). */
+/* ln x for normal x > 0: x = m 2^e, m in [sqrt(1/2), sqrt(2)), ln m = 2 atanh((m - 1) / (m + 1)).
+ */
 static ALWAYS_INLINE vec v_log(vec x) {
     const vec one = v_set1(1);
     vec e = v_exponent(x), m = v_fraction(x);
@@ -132,8 +145,8 @@ static ALWAYS_INLINE vec gaussian(vec x) {
     return v_fnma(v_mul(half, rest), e, e);
 }
 
-/* The normal distribution function; *density = e^(-x^2/2). The upper tail is density * P(t) / (1 + x),
- * t = (x - 3) / (x + 3), after Shepherd and Laframboise, Math. Comp. 36 (1981), for erfc. */
+/* The normal distribution function; *density = e^(-x^2/2). The upper tail is density * P(t) / (1 +
+ * x), t = (x - 3) / (x + 3), after Shepherd and Laframboise, Math. Comp. 36 (1981), for erfc. */
 static ALWAYS_INLINE vec normal_cdf(vec x, vec *density) {
     const vec one = v_set1(1), three = v_set1(3);
     vec y = v_abs(x);

@@ -1,7 +1,8 @@
 /* The contract between the floors: what a backend hands down, and the table of kernels it calls.
  *
- * A kernel computes one tile on one core: no Python, no threads, no malloc. The table exists once per
- * instruction set and dtype (kernels.c); dispatch.c picks one. `void *` stands for the dtype's real. */
+ * A kernel computes one tile on one core: no Python, no threads, no malloc. The table exists once
+ * per instruction set and dtype (kernels.c); dispatch.c picks one. `void *` stands for the dtype's
+ * real. */
 #ifndef FASTNN_H
 #define FASTNN_H
 
@@ -9,8 +10,19 @@
 #include <stdint.h>
 
 /* In the order of the name lists in network.py. */
-enum { FNN_IDENTITY, FNN_RELU, FNN_LEAKY_RELU, FNN_ELU, FNN_SELU, FNN_SIGMOID, FNN_TANH, FNN_SOFTPLUS, FNN_GELU,
-       FNN_SILU, FNN_MISH };
+enum {
+    FNN_IDENTITY,
+    FNN_RELU,
+    FNN_LEAKY_RELU,
+    FNN_ELU,
+    FNN_SELU,
+    FNN_SIGMOID,
+    FNN_TANH,
+    FNN_SOFTPLUS,
+    FNN_GELU,
+    FNN_SILU,
+    FNN_MISH
+};
 enum { FNN_OUT_SOFTMAX, FNN_OUT_SIGMOID, FNN_OUT_IDENTITY, FNN_OUT_EXP };
 enum { FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_POISSON };
 enum { FNN_SGD, FNN_ADAM };
@@ -46,8 +58,9 @@ typedef struct {
     int64_t first;
 } fnn_rows;
 
-/* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k, (n_out, n_in), for
- * dh; the first layer has none. m, v and gradient lie as W.data does; each may be NULL where nothing uses it. */
+/* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k,
+ * (n_out, n_in), for dh; the first layer has none. m, v and gradient lie as W.data does; each may
+ * be NULL where nothing uses it. */
 typedef struct {
     int64_t n_in, n_out;
     int activation;
@@ -61,8 +74,9 @@ typedef struct {
     fnn_matrix a, h, delta;
 } fnn_activity;
 
-/* One update of the parameters. A batch may come in several parts, whose gradients add up in row order:
- * `first` starts the sum, `last` ends it and updates; without `update` the sum is left in gradient. */
+/* One update of the parameters. A batch may come in several parts, whose gradients add up in row
+ * order: `first` starts the sum, `last` ends it and updates; without `update` the sum is left in
+ * gradient. */
 typedef struct {
     int optimizer, first, last, update;
     double learning_rate, l2, l1;
@@ -76,24 +90,27 @@ typedef struct {
     /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. */
     int (*gather)(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1);
     /* a = h_in W + b, h = g(a), for rows r0:r1. */
-    void (*forward)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0, int64_t r1);
+    void (*forward)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0,
+                    int64_t r1);
     /* f = output(a), row-major (r1 - r0, n_out); a is in out->h. Uses out->delta as scratch. */
     void (*output)(int output, fnn_activity *out, int64_t r0, int64_t r1, void *f);
     /* delta = w/n dl/da and losses[r] = w l for rows r0:r1; a is in out->h. */
-    void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
-                 double *losses);
+    void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
+                 int64_t r0, int64_t r1, double *losses);
     /* delta of the layer below = (delta W) * g'(a). */
-    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below, fnn_activity *below,
-                     int64_t r0, int64_t r1);
-    /* Rows [block * NR, +NR) and panel `panel` of dW = h_inT delta over rows 0:n, then the optimizer on them. */
-    void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n, int64_t block,
-                   int64_t panel, const fnn_step *step);
-    /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also fills Wt. */
+    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
+                     fnn_activity *below, int64_t r0, int64_t r1);
+    /* Rows [block * NR, +NR) and panel `panel` of dW = h_inT delta over rows 0:n, then the
+     * optimizer on them. */
+    void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
+                   int64_t block, int64_t panel, const fnn_step *step);
+    /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also
+     * fills Wt. */
     void (*pack)(const void *W, const void *b, fnn_layer *layer);
     void (*unpack)(const fnn_layer *layer, const void *packed, void *W, void *b);
     /* n * 12 * VL multiply-adds on registers alone: the peak that speeds are compared with. */
     double (*multiply_adds)(int64_t n);
-    /* One activation on n numbers, h = g(a) and dh = g'(a): what tests hold against the reference. */
+    /* One activation on n numbers, h = g(a) and dh = g'(a), for tests. */
     void (*activate)(int activation, const void *a, void *h, void *dh, int64_t n);
 } fnn_kernels;
 

@@ -1,7 +1,7 @@
 /* One micro-kernel, C[m, nv * VL] (+)= sum_k A[., k] B[k, .], and the product built on it.
  *
- * Every element of C is one chain of fused multiply-adds in the order of k, whatever the tile: that is why all
- * instruction sets, tile sizes and row splits give the same bits. */
+ * Every element of C is one chain of fused multiply-adds in the order of k, whatever the tile: that
+ * is why all instruction sets, tile sizes and row splits give the same bits. */
 #ifndef FNN_GEMM_H
 #define FNN_GEMM_H
 
@@ -18,7 +18,10 @@ enum { MR = 6, NV = 3 };
 #else
 enum { MR = 4, NV = 4 };
 #endif
-enum { NR = NV * VL, KC = 8 * NR }; /* KC: a block of B stays in the second-level cache, a tile's A in the first */
+enum {
+    NR = NV * VL,
+    KC = 8 * NR
+}; /* KC: a block of B stays in the second-level cache, a tile's A in the first */
 
 /* The broadcast operand: element (r, k) is data[(k / span) * jump + r * rs + (k % span) * cs]. */
 typedef struct {
@@ -28,18 +31,19 @@ typedef struct {
 
 enum start { FROM_ZERO, FROM_C, FROM_BIAS };
 
-/* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be unrolled, or GCC keeps
- * the accumulators in memory. */
-static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K, const real *B,
-                                       int64_t ldb, real *C, int64_t ldc, enum start start, const real *bias) {
+/* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
+ * unrolled, or GCC keeps the accumulators in memory. */
+static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K,
+                                       const real *B, int64_t ldb, real *C, int64_t ldc,
+                                       enum start start, const real *bias) {
     vec acc[MR][NV];
 #pragma GCC unroll 8
     for (int r = 0; r < m; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            acc[r][v] = start == FROM_ZERO  ? v_set1(0)
-                        : start == FROM_C   ? v_load(C + r * ldc + v * VL)
-                                            : v_load(bias + v * VL);
+            acc[r][v] = start == FROM_ZERO ? v_set1(0)
+                        : start == FROM_C  ? v_load(C + r * ldc + v * VL)
+                                           : v_load(bias + v * VL);
     for (int64_t k0 = 0; k0 < K; k0 += A.span) {
         const real *a = A.data;
         for (int64_t k = K - k0 < A.span ? K - k0 : A.span; k > 0; k--) {
@@ -63,8 +67,9 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
         for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
 }
 
-static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A, int64_t K, const real *B, int64_t ldb,
-                                        real *C, int64_t ldc, enum start start, const real *bias) {
+static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A, int64_t K,
+                                        const real *B, int64_t ldb, real *C, int64_t ldc,
+                                        enum start start, const real *bias) {
     switch (m) {
     case 1: micro_kernel(1, nv, A, K, B, ldb, C, ldc, start, bias); break;
     case 2: micro_kernel(2, nv, A, K, B, ldb, C, ldc, start, bias); break;
@@ -81,8 +86,9 @@ static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A
     }
 }
 
-static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, const real *B, int64_t ldb, real *C,
-                               int64_t ldc, enum start start, const real *bias) {
+static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, const real *B,
+                               int64_t ldb, real *C, int64_t ldc, enum start start,
+                               const real *bias) {
     switch (nv) {
     case 1: tile_of_width(1, m, A, K, B, ldb, C, ldc, start, bias); break;
     case 2: tile_of_width(2, m, A, K, B, ldb, C, ldc, start, bias); break;
@@ -94,17 +100,18 @@ static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, co
 }
 
 /* For forward and dh: A is a matrix in panels, read along its rows. */
-static __attribute__((noinline)) void tile_of_rows(int nv, int m, broadcast_operand A, int64_t K, const real *B,
-                                                   int64_t ldb, real *C, int64_t ldc, enum start start,
-                                                   const real *bias) {
+static __attribute__((noinline)) void tile_of_rows(int nv, int m, broadcast_operand A, int64_t K,
+                                                   const real *B, int64_t ldb, real *C, int64_t ldc,
+                                                   enum start start, const real *bias) {
     A.cs = 1;
     A.span = NR;
     tile(nv, m, A, K, B, ldb, C, ldc, start, bias);
 }
 
 /* For dW: A is one panel, read down its columns. */
-static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_operand A, int64_t K, const real *B,
-                                                      int64_t ldb, real *C, int64_t ldc, enum start start) {
+static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_operand A, int64_t K,
+                                                      const real *B, int64_t ldb, real *C,
+                                                      int64_t ldc, enum start start) {
     A.rs = 1;
     A.span = K;
     tile(nv, m, A, K, B, ldb, C, ldc, start, NULL);
@@ -123,9 +130,11 @@ static ALWAYS_INLINE real *at(const fnn_matrix *X, int64_t p, int64_t r) {
 /* What is done to rows r0:r1 of panel p as soon as they are summed, while they are in cache. */
 typedef void finish_panel(const void *context, int64_t p, int64_t r0, int64_t r1);
 
-/* C[r0:r1] = A[r0:r1] B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. */
-static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int64_t K, int has_bias, const fnn_matrix *C,
-                                  int64_t r0, int64_t r1, finish_panel *finish, const void *context) {
+/* C[r0:r1] = A[r0:r1] B, summed over K rows of B; a bias, if any, is row K of B and starts the
+ * sums. */
+static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int64_t K, int has_bias,
+                                  const fnn_matrix *C, int64_t r0, int64_t r1, finish_panel *finish,
+                                  const void *context) {
     broadcast_operand a = {NULL, A->ld, 1, NR, A->rows * A->ld};
     int64_t k0 = 0;
     do {
@@ -133,8 +142,8 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
         for (int64_t p = 0; p < count_panels(C); p++) {
             for (int64_t r = r0; r < r1; r += MR) {
                 a.data = at(A, k0 / NR, r);
-                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a, smaller(KC, K - k0), at(B, p, k0), B->ld,
-                             at(C, p, r), C->ld, start, at(B, p, K));
+                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a, smaller(KC, K - k0),
+                             at(B, p, k0), B->ld, at(C, p, r), C->ld, start, at(B, p, K));
             }
             if (k0 + KC >= K) finish(context, p, r0, r1);
         }

@@ -1,5 +1,5 @@
-/* The kernels of one instruction set and dtype: compiled once for each, with FNN_AVX512, FNN_AVX2, FNN_NEON or none,
- * FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
+/* The kernels of one instruction set and dtype: compiled once for each, with FNN_AVX512, FNN_AVX2,
+ * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
 #include "gemm.h"
 #include "losses.h"
@@ -80,7 +80,8 @@ static ALWAYS_INLINE void finish_forward(const void *context, int64_t p, int64_t
 }
 
 /* Where g' needs a, the sums stay in a and h is written beside them; else h overwrites them. */
-static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0, int64_t r1) {
+static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0,
+                    int64_t r1) {
     const finish_context context = {layer->activation, out};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
     product(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
@@ -89,21 +90,22 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
     const fnn_matrix *h = &f->x->h, *a = f->x->a.data ? &f->x->a : h;
-    times_derivative(f->activation, at(a, p, r0), at(h, p, r0), at(&f->x->delta, p, r0), r1 - r0, panel_vectors(h, p),
-                     h->ld);
+    times_derivative(f->activation, at(a, p, r0), at(h, p, r0), at(&f->x->delta, p, r0), r1 - r0,
+                     panel_vectors(h, p), h->ld);
 }
 
-static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activation_below, fnn_activity *below,
-                     int64_t r0, int64_t r1) {
+static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
+                     fnn_activity *below, int64_t r0, int64_t r1) {
     const finish_context context = {activation_below, below};
     product(delta, &layer->Wt, layer->n_out, 0, &below->delta, r0, r1, finish_backward, &context);
 }
 
 /* ---- update */
 
-/* out[j][i] = in[i][j] for `rows` rows of in, n <= VL columns. log2(VL) rounds of interleaving row i with row i + VL/2
- * turn VL rows into their transpose. */
-static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out, int64_t ld_out, int n) {
+/* out[j][i] = in[i][j] for `rows` rows of in, n <= VL columns. log2(VL) rounds of interleaving row
+ * i with row i + VL/2 turn VL rows into their transpose. */
+static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out,
+                                            int64_t ld_out, int n) {
     vec x[VL], y[VL];
 #pragma GCC unroll 16
     for (int i = 0; i < VL; i++) x[i] = i < rows ? v_load(in + i * ld_in) : v_set1(0);
@@ -127,14 +129,15 @@ static void transpose_block(fnn_layer *layer, int64_t i0, int64_t count, int64_t
     const int64_t n_out = smaller(NR, layer->n_out - p * NR);
     for (int64_t i = 0; i < count; i += VL)
         for (int64_t o = 0; o < n_out; o += VL)
-            transpose_vectors(at(&layer->W, p, i0 + i) + o, layer->W.ld, (int)smaller(VL, count - i),
-                              at(&layer->Wt, i0 / NR, p * NR + o) + i, layer->Wt.ld, (int)smaller(VL, n_out - o));
+            transpose_vectors(at(&layer->W, p, i0 + i) + o, layer->W.ld,
+                              (int)smaller(VL, count - i), at(&layer->Wt, i0 / NR, p * NR + o) + i,
+                              layer->Wt.ld, (int)smaller(VL, n_out - o));
 }
 
 /* dW[rows of the block], then the bias row where it is the last block's turn. */
-static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta,
-                                         int64_t n, int64_t block, int64_t panel, int64_t count, enum start start0,
-                                         real *g) {
+static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matrix *h_in,
+                                         const fnn_matrix *delta, int64_t n, int64_t block,
+                                         int64_t panel, int64_t count, enum start start0, real *g) {
     static const real one = 1;
     const int nv = panel_vectors(delta, panel);
     const int has_bias_row = (block + 1) * NR >= layer->n_in;
@@ -147,7 +150,8 @@ static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matri
         broadcast_operand A = {NULL, 1, h_in->ld, K, 0};
         for (int64_t i = 0; i < count; i += MR) {
             A.data = at(h_in, block, k0) + i;
-            tile_of_columns(nv, (int)smaller(MR, count - i), A, K, B, delta->ld, g + i * ld, ld, start);
+            tile_of_columns(nv, (int)smaller(MR, count - i), A, K, B, delta->ld, g + i * ld, ld,
+                            start);
         }
         if (has_bias_row) {
             broadcast_operand ones = {&one, 1, 0, K, 0};
@@ -157,16 +161,18 @@ static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matri
 }
 
 static void copy_rows(real *to, const real *from, int64_t rows, int64_t vectors, int64_t ld) {
-    for (int64_t r = 0; r < rows; r++) memcpy(to + r * ld, from + r * ld, (size_t)(vectors * VL) * sizeof(real));
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(to + r * ld, from + r * ld, (size_t)(vectors * VL) * sizeof(real));
 }
 
-static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n, int64_t block,
-                   int64_t panel, const fnn_step *step) {
+static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
+                   int64_t block, int64_t panel, const fnn_step *step) {
     real g[(NR + 1) * NR];
     const int64_t i0 = block * NR, count = smaller(NR, layer->n_in - i0), ld = layer->W.ld;
     const int64_t rows = count + (i0 + NR >= layer->n_in);
     const int vectors = panel_vectors(&layer->W, panel);
-    const int64_t offset = at(&layer->W, panel, i0) - (real *)layer->W.data, bias = offset + count * ld;
+    const int64_t offset = at(&layer->W, panel, i0) - (real *)layer->W.data,
+                  bias = offset + count * ld;
     real *W = layer->W.data, *m = layer->m, *v = layer->v, *sums = layer->gradient;
     if (!step->first) copy_rows(g, sums + offset, rows, vectors, ld);
     gradient_block(layer, h_in, delta, n, block, panel, count, step->first ? FROM_ZERO : FROM_C, g);
@@ -175,7 +181,8 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
         return;
     }
     optimize(step, 1, W + offset, m + offset, v + offset, g, count, vectors, ld);
-    if (rows > count) optimize(step, 0, W + bias, m + bias, v + bias, g + count * ld, 1, vectors, ld);
+    if (rows > count)
+        optimize(step, 0, W + bias, m + bias, v + bias, g + count * ld, 1, vectors, ld);
     if (layer->Wt.data) transpose_block(layer, i0, count, panel);
 }
 
@@ -196,7 +203,8 @@ static void unpack(const fnn_layer *layer, const void *packed, void *W_user, voi
     const fnn_matrix P = {(void *)packed, layer->W.rows, layer->W.cols, layer->W.ld};
     real *W = W_user, *b = b_user;
     for (int64_t o = 0; o < layer->n_out; o++) {
-        for (int64_t i = 0; i < layer->n_in; i++) W[o * layer->n_in + i] = at(&P, o / NR, i)[o % NR];
+        for (int64_t i = 0; i < layer->n_in; i++)
+            W[o * layer->n_in + i] = at(&P, o / NR, i)[o % NR];
         b[o] = at(&P, o / NR, layer->n_in)[o % NR];
     }
 }
@@ -204,7 +212,9 @@ static void unpack(const fnn_layer *layer, const void *packed, void *W_user, voi
 /* ---- for measuring and testing */
 
 static double multiply_adds(int64_t n) {
-    enum { CHAINS = 12 }; /* more than latency times units on any core, and fewer than its registers */
+    enum {
+        CHAINS = 12
+    }; /* more than latency times units on any core, and fewer than its registers */
     vec x[CHAINS];
     const vec a = v_set1(R(0.999999)), b = v_set1(R(0.000001));
     double sum = 0;
@@ -235,5 +245,6 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
 }
 
 const fnn_kernels FNN_TABLE = {
-    VL, MR, NR, gather, forward, output, loss, backward, update, pack, unpack, multiply_adds, activate,
+    VL,       MR,     NR,   gather, forward,       output,   loss,
+    backward, update, pack, unpack, multiply_adds, activate,
 };

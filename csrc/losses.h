@@ -1,5 +1,5 @@
-/* The output layer: its activation f, the loss of every row, and delta = dJ/da, taken together so that they are
- * stable for any a. Rows live in panels: element c of row r is in panel c / NR. */
+/* The output layer: its activation f, the loss of every row, and delta = dJ/da, taken together so
+ * that they are stable for any a. Rows live in panels: element c of row r is in panel c / NR. */
 #ifndef FNN_LOSSES_H
 #define FNN_LOSSES_H
 
@@ -7,15 +7,16 @@
 
 enum { SUM_LANES = 16, LOSS_ROWS = 32 };
 
-/* Adds in a fixed pattern that every instruction set can follow: 16 interleaved sums, then a tree. */
+/* A sum in a pattern that every instruction set can follow: 16 interleaved sums, then a tree. */
 static ALWAYS_INLINE real sum_of_lanes(real *lanes) {
     for (int width = SUM_LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
     return lanes[0];
 }
 
-/* f = e^a / sum e^a in place of f's row r; returns ln sum e^a as highest and the sum, whose logarithm is still due. */
-static ALWAYS_INLINE real softmax_row(const fnn_matrix *a, const fnn_matrix *f, int64_t r, real *highest) {
+/* f = e^a / sum e^a for row r. ln sum e^a = *highest + ln of what is returned. */
+static ALWAYS_INLINE real softmax_row(const fnn_matrix *a, const fnn_matrix *f, int64_t r,
+                                      real *highest) {
     real lanes[SUM_LANES] = {0}, top = *at(a, 0, r);
     for (int64_t p = 0; p < count_panels(a); p++) {
         const real *ar = at(a, p, r);
@@ -25,7 +26,8 @@ static ALWAYS_INLINE real softmax_row(const fnn_matrix *a, const fnn_matrix *f, 
         const int64_t columns = smaller(NR, a->cols - p * NR);
         const real *ar = at(a, p, r);
         real *fr = at(f, p, r);
-        for (int64_t c = 0; c < columns; c += VL) v_store(fr + c, v_exp(v_sub(v_load(ar + c), v_set1(top))));
+        for (int64_t c = 0; c < columns; c += VL)
+            v_store(fr + c, v_exp(v_sub(v_load(ar + c), v_set1(top))));
         for (int64_t c = 0; c < columns; c++) lanes[(p * NR + c) % SUM_LANES] += fr[c];
     }
     real sum = sum_of_lanes(lanes);
@@ -39,12 +41,17 @@ static ALWAYS_INLINE real softmax_row(const fnn_matrix *a, const fnn_matrix *f, 
 }
 
 /* f = output(a) for outputs that act on each element. */
-static void elementwise_output(int output, const fnn_matrix *a, const fnn_matrix *f, int64_t r0, int64_t r1) {
+static void elementwise_output(int output, const fnn_matrix *a, const fnn_matrix *f, int64_t r0,
+                               int64_t r1) {
     for (int64_t p = 0; p < count_panels(a); p++) {
         const int vectors = panel_vectors(a, p);
         switch (output) {
-        case FNN_OUT_SIGMOID: apply(v_sigmoid, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld); break;
-        case FNN_OUT_IDENTITY: apply(identity, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld); break;
+        case FNN_OUT_SIGMOID:
+            apply(v_sigmoid, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld);
+            break;
+        case FNN_OUT_IDENTITY:
+            apply(identity, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld);
+            break;
         case FNN_OUT_EXP: apply(v_exp, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld); break;
         }
     }
@@ -102,8 +109,9 @@ static ALWAYS_INLINE real row_weight(const fnn_targets *y, int64_t t) {
 }
 
 /* Rows [r0, r1) of a loss that is a sum over outputs; delta holds f on entry. */
-static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *y, fnn_rows rows, real inverse_n,
-                                         fnn_activity *out, int64_t r0, int64_t r1, double *losses) {
+static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *y, fnn_rows rows,
+                                         real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
+                                         double *losses) {
     const int64_t n_out = out->h.cols;
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = rows.order ? rows.order[rows.first + r] : rows.first + r;
@@ -114,7 +122,8 @@ static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *
             real *delta = at(&out->delta, c / NR, r) + c % NR;
             real element[VL];
             vec dl_da, target = v_load_n((const real *)y->values + t * n_out + c, n);
-            v_store(element, loss(v_load(at(&out->h, c / NR, r) + c % NR), v_load(delta), target, &dl_da));
+            v_store(element,
+                    loss(v_load(at(&out->h, c / NR, r) + c % NR), v_load(delta), target, &dl_da));
             v_store(delta, v_set1(0)); /* padding must stay out of dh */
             v_store_n(delta, v_mul(dl_da, v_set1(weight * inverse_n)), n);
             for (int i = 0; i < n; i++) lanes[(c + i) % SUM_LANES] += element[i];
@@ -123,9 +132,10 @@ static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *
     }
 }
 
-/* -sum_c y_c ln f_c = sum_c y_c (ln sum e^a - a_c), dl/da = f sum_c y_c - y; for a label, y is one-hot. */
-static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
-                          double *losses) {
+/* -sum_c y_c ln f_c = sum_c y_c (ln sum e^a - a_c), dl/da = f sum_c y_c - y; for a label, y is
+ * one-hot. */
+static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, fnn_activity *out,
+                          int64_t r0, int64_t r1, double *losses) {
     const fnn_matrix *a = &out->h, *f = &out->delta;
     real sums[LOSS_ROWS], highest[LOSS_ROWS];
     for (int i = 0; i < LOSS_ROWS; i++) sums[i] = 1;
@@ -158,8 +168,8 @@ static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, f
     }
 }
 
-static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
-                 double *losses) {
+static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
+                 int64_t r0, int64_t r1, double *losses) {
     const real scale = (real)inverse_n;
     if (y->loss == FNN_CROSS_ENTROPY) {
         for (int64_t r = r0; r < r1; r += LOSS_ROWS)

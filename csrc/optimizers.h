@@ -1,5 +1,5 @@
-/* Optimizers: one update of `count` vectors of parameters W from their gradients g, both of one tile, in cache.
- * g already holds the penalty's part. The state m, v lies as W does. */
+/* Optimizers: one update of `count` vectors of parameters W from their gradients g, both of one
+ * tile, in cache. g already holds the penalty's part. The state m, v lies as W does. */
 #ifndef FNN_OPTIMIZERS_H
 #define FNN_OPTIMIZERS_H
 
@@ -33,8 +33,10 @@ static ALWAYS_INLINE void sgd(const step_vectors *s, real *W, vec g) {
     v_store(W, v_fnma(s->learning_rate, g, v_load(W)));
 }
 
-/* m = momentum m + g;  W -= learning_rate m, or, looking ahead (Nesterov), learning_rate (g + momentum m) */
-static ALWAYS_INLINE void sgd_momentum(const step_vectors *s, int nesterov, real *W, real *m, vec g) {
+/* m = momentum m + g;  W -= learning_rate m, or, looking ahead (Nesterov), learning_rate (g +
+ * momentum m) */
+static ALWAYS_INLINE void sgd_momentum(const step_vectors *s, int nesterov, real *W, real *m,
+                                       vec g) {
     vec m_new = v_fma(s->momentum, v_load(m), g);
     v_store(m, m_new);
     sgd(s, W, nesterov ? v_fma(s->momentum, m_new, g) : m_new);
@@ -55,13 +57,15 @@ static ALWAYS_INLINE void adam(const step_vectors *s, real *W, real *m, real *v,
 static ALWAYS_INLINE vec with_penalty(const step_vectors *s, const real *W, vec g) {
     const vec zero = v_set1(0);
     vec w = v_load(W);
-    vec sign = v_select(v_less(zero, w), s->l1, v_select(v_less(w, zero), v_sub(zero, s->l1), zero));
+    vec sign =
+        v_select(v_less(zero, w), s->l1, v_select(v_less(w, zero), v_sub(zero, s->l1), zero));
     return v_add(v_fma(s->l2, w, g), sign);
 }
 
-/* The chosen optimizer over rows of vectors, `ld` apart; is_weights is 0 for biases, which have no penalty. */
-static void optimize(const fnn_step *step, int is_weights, real *W, real *m, real *v, const real *g, int64_t rows,
-                     int64_t vectors, int64_t ld) {
+/* The chosen optimizer over rows of vectors, `ld` apart; is_weights is 0 for biases, which have no
+ * penalty. */
+static void optimize(const fnn_step *step, int is_weights, real *W, real *m, real *v, const real *g,
+                     int64_t rows, int64_t vectors, int64_t ld) {
     const step_vectors s = step_in_vectors(step);
     const int penalty = is_weights && (step->l2 != 0 || step->l1 != 0);
     if (vectors * VL == ld) vectors *= rows, rows = 1;

@@ -1,14 +1,16 @@
-/* The vocabulary every kernel is written in, once per instruction set. The only file with intrinsics.
+/* The vocabulary every kernel is written in, once per instruction set. The only file with
+ * intrinsics.
  *
- * real   float, or double when FNN_F64 is defined          vec    VL reals          mask   VL booleans
- * R(x)   a literal of that type
+ * real   float, or double when FNN_F64 is defined      vec    VL reals      mask   VL booleans
+ * R(x)   a literal of type real
  *
  * Every word gives the same bits on every instruction set, lane by lane:
  *   v_fma(a, b, c) = a*b + c and v_fnma(a, b, c) = c - a*b, rounded once;
  *   v_max(a, b) = a > b ? a : b and v_min(a, b) = a < b ? a : b, so a NaN in b comes through;
  *   v_scale(x, n) = x * 2^n rounded once, n a whole number, |n| <= 2 * bias;
- *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent with 1 <= fraction < 2, x normal and positive;
- *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second. */
+ *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
+ *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
+ *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored. */
 #ifndef FNN_SIMD_H
 #define FNN_SIMD_H
 
@@ -57,7 +59,8 @@ static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
 static ALWAYS_INLINE __m512i zip_index(int half) {
-    return _mm512_add_epi64(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), _mm512_set1_epi64(4 * half));
+    return _mm512_add_epi64(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
+                            _mm512_set1_epi64(4 * half));
 }
 #else
 #define VL 16
@@ -82,7 +85,9 @@ static ALWAYS_INLINE mask first_lanes(int n) { return (mask)((1u << n) - 1); }
 static ALWAYS_INLINE vec v_set1(real x) { return W(set1)(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
-static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return W(maskz_loadu)(first_lanes(n), p); }
+static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
+    return W(maskz_loadu)(first_lanes(n), p);
+}
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(mask_storeu)(p, first_lanes(n), a); }
 static ALWAYS_INLINE vec v_add(vec a, vec b) { return W(add)(a, b); }
 static ALWAYS_INLINE vec v_sub(vec a, vec b) { return W(sub)(a, b); }
@@ -142,7 +147,8 @@ static ALWAYS_INLINE __m256i first_lanes(int n) {
 #ifdef FNN_F64
         -1, -1, -1, -1
 #else
-        -1, -1, -1, -1, -1, -1, -1, -1
+        -1, -1, -1, -1, -1,
+        -1, -1, -1
 #endif
     };
     return _mm256_loadu_si256((const __m256i *)(ones_then_zeros + VL - n));
@@ -164,7 +170,8 @@ static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c)
 static ALWAYS_INLINE vec v_abs(vec a) { return W(andnot)(W(set1)(-(real)0), a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(cmp)(a, b, _CMP_LT_OQ); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a, c); }
-/* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists for both types. */
+/* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
+ * for both types. */
 static ALWAYS_INLINE vec pow2(vec n) {
     const real magic = (real)((int64_t)3 << (FRACTION_BITS - 1));
     __m256i whole = I(sub)(TO_INT(v_add(n, v_set1(magic))), TO_INT(v_set1(magic)));
@@ -312,7 +319,9 @@ static ALWAYS_INLINE real from_bits(real_bits bits) {
     memcpy(&x, &bits, sizeof x);
     return x;
 }
-static ALWAYS_INLINE vec pow2(real_bits n) { return from_bits((n + EXPONENT_BIAS) << FRACTION_BITS); }
+static ALWAYS_INLINE vec pow2(real_bits n) {
+    return from_bits((n + EXPONENT_BIAS) << FRACTION_BITS);
+}
 static ALWAYS_INLINE vec v_scale(vec x, vec n) {
     if (!(n == n)) return n;
     real_bits half = (real_bits)n / 2;
@@ -321,7 +330,9 @@ static ALWAYS_INLINE vec v_scale(vec x, vec n) {
 static ALWAYS_INLINE vec v_exponent(vec x) {
     return (real)((to_bits(x) >> FRACTION_BITS) - EXPONENT_BIAS);
 }
-static ALWAYS_INLINE vec v_fraction(vec x) { return from_bits((to_bits(x) & FRACTION_MASK) | ONE_BITS); }
+static ALWAYS_INLINE vec v_fraction(vec x) {
+    return from_bits((to_bits(x) & FRACTION_MASK) | ONE_BITS);
+}
 static ALWAYS_INLINE vec v_zip_lo(vec a, vec b) {
     (void)b;
     return a;

@@ -9,8 +9,8 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 static inline void fnn_pause(void) { _mm_pause(); }
-/* Denormals count as zero while kernels run: a decaying Adam mean would otherwise stay denormal, at a hundred
- * cycles an operation. Returns the control word to restore. */
+/* Denormals count as zero while kernels run: a decaying Adam mean would otherwise stay denormal, at
+ * a hundred cycles an operation. Returns the control word to restore. */
 static inline uint64_t fnn_denormals_off(void) {
     unsigned int before = _mm_getcsr();
     _mm_setcsr(before | 0x8040); /* flush to zero, denormals are zero */
@@ -25,7 +25,9 @@ static inline uint64_t fnn_denormals_off(void) {
     __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
     return before;
 }
-static inline void fnn_denormals_restore(uint64_t before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+static inline void fnn_denormals_restore(uint64_t before) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(before));
+}
 #else
 static inline void fnn_pause(void) {}
 static inline uint64_t fnn_denormals_off(void) { return 0; }
@@ -37,10 +39,12 @@ typedef atomic_int fnn_flag;
 static inline void fnn_flag_set(fnn_flag *flag, int value) {
     atomic_store_explicit(flag, value, memory_order_relaxed);
 }
-static inline int fnn_flag_get(fnn_flag *flag) { return atomic_load_explicit(flag, memory_order_relaxed); }
+static inline int fnn_flag_get(fnn_flag *flag) {
+    return atomic_load_explicit(flag, memory_order_relaxed);
+}
 
-/* Spinning is bounded: where another process holds the core that the last thread needs, spinning on would keep that
- * thread away. */
+/* Spinning is bounded: where another process holds the core that the last thread needs, spinning on
+ * would keep that thread away. */
 enum { FNN_SPINS = 4000 };
 
 typedef struct {
@@ -62,7 +66,8 @@ static inline void fnn_barrier_wait(fnn_barrier *barrier, int size) {
         atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round;
+         spins++) {
         if (spins < FNN_SPINS)
             fnn_pause();
         else

@@ -1,47 +1,33 @@
-"""The compiled backend: the loop over batches, parts, phases and threads, over the kernels of csrc.
-
-A step of training is two phases. In the first, threads share the rows of the batch: each gathers its rows, carries
-them forward through all layers, takes the loss, and carries delta backward, with no need of the others. In the
-second they share the weights: each tile of dW sums over all rows and updates its weights on the spot. A barrier
-ends either phase; which thread computed what leaves no trace in the bits.
-"""
+"""The compiled backend: an engine over the loops of _team and the kernels of csrc."""
 import numpy as np
 
-from cython.parallel cimport parallel, threadid
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, FNN_SGD, Kernels, Memory, fnn_activity, fnn_barrier, fnn_barrier_init, fnn_barrier_wait,
-    fnn_denormals_off, fnn_denormals_restore, fnn_flag, fnn_flag_get, fnn_flag_set, fnn_input, fnn_kernels, fnn_layer,
-    fnn_matrix, fnn_needs_a, fnn_rows, fnn_step, fnn_targets, address, open_input,
+    FNN_ADAM, FNN_SGD, Kernels, Memory, address, fnn_activity, fnn_barrier_init, fnn_flag_get,
+    fnn_layer, fnn_step, fnn_targets, open_input,
 )
+from fastnn.backends._team cimport (
+    BLOCK_ROWS, network_pass, predict, prediction, train, training_run, weight_tile,
+)
+
 from fastnn.backends._kernels import activate, available_isas, cpu_count, fma_peak, gemm
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
 __all__ = ["Engine", "activate", "available_isas", "cpu_count", "fma_peak", "gemm"]
 
-cdef extern from "omp.h" nogil:
-    int omp_get_num_threads()
-    double omp_get_wtime()
-
-# Rows that a thread carries through the network together: enough that reading the weights costs little beside
-# computing with them, few enough that the block of h being read stays in the second-level cache.
-# A multiple of every MR.
-cdef int64_t BLOCK_ROWS = 192
-# A batch is taken in parts of at least this many rows, more where their activities stay below this many bytes.
-cdef int64_t PART_ROWS = 1024
-cdef int64_t PART_BYTES = 8 << 20
-# Below this many operations for each thread, waiting for one another costs more than sharing brings.
+# A large batch is taken in parts: a part's activities stay below about PART_BYTES, so that the
+# memory of a step does not grow with the batch, and its work below about PART_FLOPS, so that a call
+# can end within a step. Fewer rows than LEAST_PART_ROWS would cost speed.
+cdef int64_t LEAST_PART_ROWS = 256
+cdef int64_t PART_BYTES = 16 << 20
+cdef double PART_FLOPS = 1e10
+# Below this many operations for each thread, waiting for one another costs more than sharing
+# brings.
 cdef double FLOPS_PER_THREAD = 400_000.0
 
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
-
-
-ctypedef struct weight_tile:
-    int layer
-    int64_t block, panel
-    int64_t cost_before  # of all tiles before this one
 
 
 cdef class Workspace:
@@ -50,165 +36,6 @@ cdef class Workspace:
     cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
     cdef double *losses
     cdef int64_t rows
-
-
-ctypedef struct network_pass:
-    const fnn_kernels *kernels
-    fnn_layer *layers
-    int n_layers
-    int output
-    fnn_activity *activity
-    fnn_input X
-    fnn_targets y
-    fnn_flag invalid_X
-
-
-cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
-    """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
-    cdef int k
-    if not net.kernels.gather(&net.X, rows, &net.activity[0].h, r0, r1):
-        fnn_flag_set(&net.invalid_X, 1)
-        return False
-    for k in range(net.n_layers):
-        net.kernels.forward(&net.layers[k], &net.activity[k].h, &net.activity[k + 1], r0, r1)
-    return True
-
-
-cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogil:
-    cdef int k
-    for k in range(net.n_layers - 1, 0, -1):
-        net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta, net.layers[k - 1].activation,
-                             &net.activity[k], r0, r1)
-
-
-ctypedef struct training_run:
-    network_pass net
-    double *losses
-    const int64_t *order
-    int64_t n_order, position, batch_size, part_rows
-    fnn_step step
-    const weight_tile *tiles
-    int64_t n_tiles, total_cost
-    double flops_per_row, seconds
-    double sum_of_losses
-    int stop
-    fnn_barrier barrier
-
-
-cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int64_t n, double inverse_n) noexcept nogil:
-    """Thread's share of rows 0:n of the workspace, which are order[first : first + n]."""
-    cdef network_pass *net = &run.net
-    cdef int64_t MR = net.kernels.MR
-    cdef int64_t share = ((n + MR - 1) // MR + size - 1) // size * MR
-    cdef int64_t r0 = min(n, thread * share), end = min(n, r0 + share), r1
-    cdef fnn_rows rows
-    rows.order, rows.first = run.order, first
-    while r0 < end:
-        r1 = min(end, r0 + BLOCK_ROWS)
-        if not forward_rows(net, rows, r0, r1):
-            return
-        net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
-        backward_rows(net, r0, r1)
-        r0 = r1
-
-
-cdef void weights_phase(training_run *run, int thread, int size, int64_t n, const fnn_step *step) noexcept nogil:
-    """Thread's share of the tiles of all weights; shares are contiguous and of about equal cost."""
-    cdef network_pass *net = &run.net
-    cdef int64_t i, low = run.total_cost * thread // size, high = run.total_cost * (thread + 1) // size
-    cdef const weight_tile *tile
-    for i in range(run.n_tiles):
-        tile = &run.tiles[i]
-        if low <= tile.cost_before < high:
-            net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
-                               &net.activity[tile.layer + 1].delta, n, tile.block, tile.panel, step)
-
-
-cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
-    """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
-    cdef fnn_step step = run.step
-    cdef int64_t n, part, part_n, r, position = run.position
-    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
-    while True:
-        n = min(run.batch_size, run.n_order - position)
-        step.beta1_power *= step.beta1
-        step.beta2_power *= step.beta2
-        part = 0
-        while part < n:
-            part_n = min(run.part_rows, n - part)
-            step.first, step.last = part == 0, part + part_n == n
-            rows_phase(run, thread, size, position + part, part_n, 1.0 / n)
-            fnn_barrier_wait(&run.barrier, size)
-            if fnn_flag_get(&run.net.invalid_X):
-                return
-            weights_phase(run, thread, size, part_n, &step)
-            part += part_n
-            if thread == 0:
-                for r in range(part_n):
-                    run.sum_of_losses += run.losses[r]
-                if step.last:
-                    run.position, run.step = position + n, step
-                    unclocked += n * run.flops_per_row
-                    run.stop = position + n >= run.n_order
-                    if not run.stop and unclocked > 1e6:  # reading the clock costs as much as a tiny step
-                        unclocked = 0
-                        run.stop = omp_get_wtime() > deadline
-            fnn_barrier_wait(&run.barrier, size)
-        position += n
-        if run.stop:
-            return
-
-
-cdef void train(training_run *run, int n_threads) noexcept nogil:
-    cdef uint64_t mode
-    if n_threads == 1:
-        mode = fnn_denormals_off()
-        train_team(run, 0, 1)
-        fnn_denormals_restore(mode)
-        return
-    with parallel(num_threads=n_threads):
-        mode = fnn_denormals_off()
-        train_team(run, threadid(), omp_get_num_threads())
-        fnn_denormals_restore(mode)
-
-
-ctypedef struct prediction:
-    network_pass net
-    fnn_rows rows
-    int64_t n, block
-    char *f  # (n, n_out), or NULL
-    size_t f_row_size
-    double *losses  # (n,), or NULL
-
-
-cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
-    """Blocks thread, thread + size, ... of the rows, each through the whole network, in the thread's own rows of the
-    workspace."""
-    cdef int64_t start = thread * p.block, r0 = start, r1
-    cdef fnn_rows rows
-    cdef fnn_activity *out = &p.net.activity[p.net.n_layers]
-    while r0 < p.n:
-        r1 = min(p.n, r0 + p.block)
-        rows.order, rows.first = p.rows.order, p.rows.first + r0 - start
-        if not forward_rows(&p.net, rows, start, start + r1 - r0):
-            return
-        p.net.kernels.output(p.net.output, out, start, start + r1 - r0, p.f + r0 * p.f_row_size)
-        if p.losses != NULL:
-            p.net.kernels.loss(&p.net.y, rows, 1.0, out, start, start + r1 - r0, p.losses + r0 - start)
-        r0 += size * p.block
-
-
-cdef void predict(prediction *p, int n_threads) noexcept nogil:
-    cdef uint64_t mode
-    if n_threads == 1:
-        mode = fnn_denormals_off()
-        predict_team(p, 0, 1)
-        fnn_denormals_restore(mode)
-        return
-    with parallel(num_threads=n_threads):
-        mode = fnn_denormals_off()
-        predict_team(p, threadid(), omp_get_num_threads())
-        fnn_denormals_restore(mode)
 
 
 cdef class Engine:
@@ -225,9 +52,10 @@ cdef class Engine:
     cdef weight_tile *tiles
     cdef int64_t n_tiles, total_cost
     cdef double flops_per_row
-    cdef int64_t row_size  # bytes of a workspace for one row
+    cdef int64_t part_rows
     cdef fnn_step step
     cdef int loss
+    cdef int64_t part  # rows already summed of a batch that the last call did not finish
 
     def __cinit__(self, network, n_threads=None):
         cdef int k
@@ -238,19 +66,22 @@ cdef class Engine:
         self.n_layers, self.n_in, self.n_out = network.n_layers, network.n_in, network.n_out
         self.output = OUTPUTS.index(network.output)
         self.flops_per_row = network.flops_per_sample
-        self.row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
+        row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
+        self.part_rows = min(PART_BYTES // row_size, <int64_t> (PART_FLOPS / self.flops_per_row))
+        self.part_rows = max(LEAST_PART_ROWS, self.part_rows)
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
         kinds = [ACTIVATIONS.index(name) for name in network.activations] + [0]
         for k in range(self.n_layers):
-            self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k], network.layer_sizes[k + 1],
-                                                kinds[k], k > 0)
+            self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k],
+                                                network.layer_sizes[k + 1], kinds[k], k > 0)
         self._lay_tiles()
 
     def _lay_tiles(self):
         cdef int64_t NR = self.kernels.table.NR, blocks, panels, block, panel, columns
         cdef int k
-        counts = [((n_in + NR - 1) // NR, (n_out + NR - 1) // NR) for n_out, n_in in self.network.shapes]
+        counts = [((n_in + NR - 1) // NR, (n_out + NR - 1) // NR)
+                  for n_out, n_in in self.network.shapes]
         self.tiles = <weight_tile *> self.memory.take(
             sum(blocks * panels for blocks, panels in counts) * sizeof(weight_tile))
         for k, (blocks, panels) in enumerate(counts):
@@ -273,7 +104,8 @@ cdef class Engine:
     def get_parameters(self, out):
         cdef int k
         for k, (W, b) in enumerate(zip(*self.network.views(out))):
-            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, address(W), address(b))
+            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, address(W),
+                                      address(b))
 
     def forward(self, X, rows=None):
         return self._predict(X, None, None, None, rows)[0]
@@ -308,7 +140,7 @@ cdef class Engine:
         memset(&self.step, 0, sizeof(fnn_step))
         self.step.update = 1
         self.step.l2, self.step.l1 = l2, l1
-        self.loss = LOSSES.index(loss)
+        self.loss, self.part = LOSSES.index(loss), 0
         if is_adam:
             self.step.optimizer = FNN_ADAM
             self.step.beta1, self.step.beta2 = optimizer.betas
@@ -331,19 +163,22 @@ cdef class Engine:
         memset(&run, 0, sizeof(run))
         run.net.layers = self.layers
         run.order = &order[0]
-        run.n_order, run.position = order.shape[0], position
+        run.n_order = order.shape[0]
         run.batch_size = min(batch_size, run.n_order)
+        run.part = self.part if position > 0 else 0
+        run.batch = position - run.part
         run.step = self.step
         run.step.learning_rate = learning_rate
         run.seconds = seconds
+        self.part = 0
         self._run(&run, X, y, sample_weight, self.loss)
-        self.step = run.step
-        return run.position, run.sum_of_losses
+        self.step, self.part = run.step, run.part
+        return run.batch + run.part, run.sum_of_losses
 
     cdef int _run(self, training_run *run, X, y, sample_weight, int loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k, size
-        run.part_rows = min(run.batch_size, max(PART_ROWS, PART_BYTES // self.row_size))
+        run.part_rows = min(run.batch_size, self.part_rows)
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
             for k in range(self.n_layers):
                 run.net.layers[k].gradient = self._take_like_W(k)
@@ -402,7 +237,7 @@ cdef class Engine:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))
 
     cdef Workspace _take_workspace(self, int64_t rows):
-        """The spare one if it is free and large enough: several Python threads may predict at once."""
+        """The spare one if free and large enough: several Python threads may predict at once."""
         cdef Workspace workspace = self.spare
         cdef fnn_activity *x
         cdef int k
@@ -421,7 +256,7 @@ cdef class Engine:
             x.h = self.kernels.matrix(workspace.memory, rows, width)
             if k > 0:
                 x.delta = self.kernels.matrix(workspace.memory, rows, width)
-            if 0 < k < self.n_layers and fnn_needs_a(self.layers[k - 1].activation):
+            if 0 < k < self.n_layers and self.kernels.needs_a(self.layers[k - 1].activation):
                 x.a = self.kernels.matrix(workspace.memory, rows, width)
         return workspace
 

@@ -44,14 +44,15 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_kernels:
         int VL, MR, NR
         int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
-        void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t, int64_t) noexcept nogil
+        void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
+                        int64_t) noexcept nogil
         void (*output)(int, fnn_activity *, int64_t, int64_t, void *) noexcept nogil
         void (*loss)(const fnn_targets *, fnn_rows, double, fnn_activity *, int64_t, int64_t,
                      double *) noexcept nogil
         void (*backward)(const fnn_layer *, const fnn_matrix *, int, fnn_activity *, int64_t,
                          int64_t) noexcept nogil
-        void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, int64_t, int64_t,
-                       const fnn_step *) noexcept nogil
+        void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, int64_t,
+                       int64_t, const fnn_step *) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
         void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
@@ -90,6 +91,7 @@ cdef class Kernels:
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept
     cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
                          bint transposed)
+    cdef bint needs_a(self, int activation) noexcept
 
 
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1

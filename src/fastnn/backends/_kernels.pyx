@@ -1,5 +1,5 @@
-"""The kernels of csrc one by one: which instruction sets there are, the memory they work on, and the calls
-that tests and benchmarks make directly. `_cython` builds the training engine on this."""
+"""The kernels of csrc one by one: the instruction sets, the memory that kernels work on, and the
+calls that tests and benchmarks make directly. `_cython` builds the training engine on this."""
 import os
 import time
 
@@ -45,8 +45,9 @@ def available_isas():
 
 
 def cpu_count():
-    """Cores this process may use: its affinity, capped by the container's quota (cgroup v2 or v1)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: its affinity, capped by the container's quota (cgroup 2 or 1)."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     quota, period = "max", "100000"
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -66,13 +67,16 @@ def cpu_count():
 
 cdef class Kernels:
     def __cinit__(self, dtype, isa=None):
-        """isa None: FASTNN_ISA from the environment, else the fastest. Raises ValueError for one that is not
-        available."""
+        """isa None: FASTNN_ISA from the environment, else the fastest.
+
+        Raises ValueError for one that is not available.
+        """
         isas = available_isas()
         self.isa = isa or os.environ.get("FASTNN_ISA") or isas[len(isas) - 1]
         if self.isa not in isas:
             raise ValueError(
-                f"instruction set {self.isa!r} is not available here; this CPU and build have: {', '.join(isas)}"
+                f"instruction set {self.isa!r} is not available here; "
+                f"this CPU and build have: {', '.join(isas)}"
             )
         self.dtype = np.dtype(dtype)
         self.itemsize = self.dtype.itemsize
@@ -90,7 +94,8 @@ cdef class Kernels:
         cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
         return <size_t> (panels * X.rows * X.ld * self.itemsize)
 
-    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation, bint transposed):
+    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
+                         bint transposed):
         cdef fnn_layer layer
         memset(&layer, 0, sizeof(fnn_layer))
         layer.n_in, layer.n_out, layer.activation = n_in, n_out, activation
@@ -98,6 +103,10 @@ cdef class Kernels:
         if transposed:
             layer.Wt = self.matrix(memory, n_out, n_in)
         return layer
+
+    cdef bint needs_a(self, int activation) noexcept:
+        """Whether g' cannot be had from h alone."""
+        return fnn_needs_a(activation)
 
 
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
@@ -129,8 +138,8 @@ cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
 def gemm(A, B, product="forward", isa=None):
     """A @ B, (m, k) @ (k, n), by the micro-kernel as one of the three products of training uses it.
 
-    product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays float32 or
-    float64, or A uint8; the result has B's dtype.
+    product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays
+    float32 or float64, or A uint8; the result has B's dtype.
     """
     cdef Kernels kernels = Kernels(B.dtype, isa)
     cdef Memory memory = Memory()
@@ -202,8 +211,8 @@ def activate(name, a, isa=None):
 
 
 def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
-    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of three runs of
-    about `seconds` seconds together."""
+    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of
+    three runs that take about `seconds` seconds together."""
     cdef Kernels kernels = Kernels(dtype, isa)
     cdef int threads = n_threads
     cdef int64_t n = 20_000

@@ -1,0 +1,61 @@
+"""The loops that a team of threads runs; see _team.pyx."""
+from libc.stdint cimport int64_t
+
+from fastnn.backends._kernels cimport (
+    fnn_activity, fnn_barrier, fnn_flag, fnn_input, fnn_kernels, fnn_layer, fnn_rows, fnn_step,
+    fnn_targets,
+)
+
+cdef enum:
+    # Rows that a thread carries through the network together: enough that reading the weights
+    # costs little beside computing with them, few enough that the block of h being read stays in
+    # the second-level cache. A multiple of every MR.
+    BLOCK_ROWS = 192
+
+
+# One network, the memory it works in, and the data it reads.
+ctypedef struct network_pass:
+    const fnn_kernels *kernels
+    fnn_layer *layers
+    int n_layers
+    int output
+    fnn_activity *activity
+    fnn_input X
+    fnn_targets y
+    fnn_flag invalid_X
+
+
+ctypedef struct weight_tile:
+    int layer
+    int64_t block, panel
+    int64_t cost_before  # of all tiles before this one
+
+
+# Steps over order[batch:], the first `part` rows of the first batch being done with.
+ctypedef struct training_run:
+    network_pass net
+    double *losses
+    const int64_t *order
+    int64_t n_order, batch_size, part_rows
+    int64_t batch, part
+    fnn_step step
+    const weight_tile *tiles
+    int64_t n_tiles, total_cost
+    double flops_per_row, seconds
+    double sum_of_losses
+    int stop
+    fnn_barrier barrier
+
+
+# Rows 0:n of X, or rows.order[0:n], through the network.
+ctypedef struct prediction:
+    network_pass net
+    fnn_rows rows
+    int64_t n, block
+    char *f  # (n, n_out), or NULL
+    size_t f_row_size
+    double *losses  # (n,), or NULL
+
+
+cdef void train(training_run *run, int n_threads) noexcept nogil
+cdef void predict(prediction *p, int n_threads) noexcept nogil

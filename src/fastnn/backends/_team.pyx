@@ -1,0 +1,149 @@
+"""The loops of the compiled backend: over batches, parts of batches, phases and threads.
+
+A step of training is two phases. In the first, threads share the rows of the batch: each gathers
+its rows, carries them forward through all layers, takes the loss, and carries delta backward, with
+no need of the others. In the second they share the weights: each tile of dW sums over all rows
+and updates its weights on the spot. A barrier ends either phase; which thread computed what leaves
+no trace in the bits.
+"""
+from cython.parallel cimport parallel, threadid
+from libc.stdint cimport int64_t, uint64_t
+
+from fastnn.backends._kernels cimport (
+    fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_flag_get,
+    fnn_flag_set, fnn_rows, fnn_step,
+)
+
+cdef extern from "omp.h" nogil:
+    int omp_get_num_threads()
+    double omp_get_wtime()
+
+
+cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
+    """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
+    cdef int k
+    if not net.kernels.gather(&net.X, rows, &net.activity[0].h, r0, r1):
+        fnn_flag_set(&net.invalid_X, 1)
+        return False
+    for k in range(net.n_layers):
+        net.kernels.forward(&net.layers[k], &net.activity[k].h, &net.activity[k + 1], r0, r1)
+    return True
+
+
+cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogil:
+    cdef int k
+    for k in range(net.n_layers - 1, 0, -1):
+        net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta,
+                             net.layers[k - 1].activation, &net.activity[k], r0, r1)
+
+
+cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int64_t n,
+                     double inverse_n) noexcept nogil:
+    """Thread's share of rows 0:n of the workspace, which are order[first : first + n]."""
+    cdef network_pass *net = &run.net
+    cdef int64_t MR = net.kernels.MR
+    cdef int64_t share = ((n + MR - 1) // MR + size - 1) // size * MR
+    cdef int64_t r0 = min(n, thread * share), end = min(n, r0 + share), r1
+    cdef fnn_rows rows
+    rows.order, rows.first = run.order, first
+    while r0 < end:
+        r1 = min(end, r0 + BLOCK_ROWS)
+        if not forward_rows(net, rows, r0, r1):
+            return
+        net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
+        backward_rows(net, r0, r1)
+        r0 = r1
+
+
+cdef void weights_phase(training_run *run, int thread, int size, int64_t n,
+                        const fnn_step *step) noexcept nogil:
+    """Thread's share of the tiles of all weights; shares are contiguous and of about equal cost."""
+    cdef network_pass *net = &run.net
+    cdef int64_t i, low, high
+    cdef const weight_tile *tile
+    low, high = run.total_cost * thread // size, run.total_cost * (thread + 1) // size
+    for i in range(run.n_tiles):
+        tile = &run.tiles[i]
+        if low <= tile.cost_before < high:
+            net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
+                               &net.activity[tile.layer + 1].delta, n, tile.block, tile.panel, step)
+
+
+cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
+    """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
+    cdef fnn_step step = run.step
+    cdef int64_t n, part_n, r, batch = run.batch, part = run.part
+    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
+    while True:
+        n = min(run.batch_size, run.n_order - batch)
+        part_n = min(run.part_rows, n - part)
+        step.first, step.last = part == 0, part + part_n == n
+        if step.first:
+            step.beta1_power *= step.beta1
+            step.beta2_power *= step.beta2
+        rows_phase(run, thread, size, batch + part, part_n, 1.0 / n)
+        fnn_barrier_wait(&run.barrier, size)
+        if fnn_flag_get(&run.net.invalid_X):
+            return
+        weights_phase(run, thread, size, part_n, &step)
+        part += part_n
+        if step.last:
+            batch, part = batch + n, 0
+        if thread == 0:
+            for r in range(part_n):
+                run.sum_of_losses += run.losses[r]
+            run.batch, run.part, run.step = batch, part, step
+            run.stop = batch == run.n_order
+            unclocked += part_n * run.flops_per_row
+            if not run.stop and unclocked > 1e6:  # reading the clock takes as long as a tiny step
+                unclocked = 0
+                run.stop = omp_get_wtime() > deadline
+        fnn_barrier_wait(&run.barrier, size)
+        if run.stop:
+            return
+
+
+cdef void train(training_run *run, int n_threads) noexcept nogil:
+    cdef uint64_t mode
+    if n_threads == 1:
+        mode = fnn_denormals_off()
+        train_team(run, 0, 1)
+        fnn_denormals_restore(mode)
+        return
+    with parallel(num_threads=n_threads):
+        mode = fnn_denormals_off()
+        train_team(run, threadid(), omp_get_num_threads())
+        fnn_denormals_restore(mode)
+
+
+cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
+    """Blocks thread, thread + size, ... of the rows, each through the whole network.
+
+    A thread works in rows of the workspace that are its own.
+    """
+    cdef int64_t start = thread * p.block, r0 = start, r1
+    cdef fnn_rows rows
+    cdef fnn_activity *out = &p.net.activity[p.net.n_layers]
+    while r0 < p.n:
+        r1 = min(p.n, r0 + p.block)
+        rows.order, rows.first = p.rows.order, p.rows.first + r0 - start
+        if not forward_rows(&p.net, rows, start, start + r1 - r0):
+            return
+        p.net.kernels.output(p.net.output, out, start, start + r1 - r0, p.f + r0 * p.f_row_size)
+        if p.losses != NULL:
+            p.net.kernels.loss(&p.net.y, rows, 1.0, out, start, start + r1 - r0,
+                               p.losses + r0 - start)
+        r0 += size * p.block
+
+
+cdef void predict(prediction *p, int n_threads) noexcept nogil:
+    cdef uint64_t mode
+    if n_threads == 1:
+        mode = fnn_denormals_off()
+        predict_team(p, 0, 1)
+        fnn_denormals_restore(mode)
+        return
+    with parallel(num_threads=n_threads):
+        mode = fnn_denormals_off()
+        predict_team(p, threadid(), omp_get_num_threads())
+        fnn_denormals_restore(mode)
