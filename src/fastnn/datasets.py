@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,7 +293,8 @@ def _download_missing(name: str, folder: Path) -> list[str]:
 
 def _download(url: str, path: Path, sha256: str) -> None:
     """Put the file at `url` to `path`: complete and with the right content, or not at all."""
-    from http.client import HTTPException  # here: these imports take longer than `import fastnn`
+    import tempfile  # here: these imports take longer than `import fastnn`
+    from http.client import HTTPException
     from urllib.request import urlopen
 
     path.parent.mkdir(parents=True, exist_ok=True)
