@@ -1,7 +1,9 @@
 """Model files: one safetensors container with the weights as tensors and the architecture beside.
 
 Tensors: layer1.weight (D_1, D_0), layer1.bias (D_1,), layer2.weight, ...
-Metadata: format, format_version, architecture (JSON), training (JSON), written_by.
+Metadata: one entry, "fastnn-mlp", a JSON record with format_version, architecture, training and
+written_by. (One entry, because safetensors writes several in no fixed order, and the same model is
+to give the same file.)
 """
 
 from __future__ import annotations
@@ -38,25 +40,22 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
     from . import __version__
 
     network = net.network
-    metadata = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "architecture": json.dumps(
-            {
-                "layer_sizes": network.layer_sizes,
-                "activations": network.activations,
-                "output": network.output,
-                "dtype": network.dtype.name,
-            }
-        ),
-        "training": json.dumps({"seed": net.seed, "epochs_trained": net.epochs_trained}),
+    record = {
+        "format_version": FORMAT_VERSION,
+        "architecture": {
+            "layer_sizes": network.layer_sizes,
+            "activations": network.activations,
+            "output": network.output,
+            "dtype": network.dtype.name,
+        },
+        "training": {"seed": net.seed, "epochs_trained": net.epochs_trained},
         "written_by": f"fastnn {__version__}",
     }
     tensors = {}
     for k, (W, b) in enumerate(zip(net.weights, net.biases, strict=True), 1):
         tensors[f"layer{k}.weight"] = W
         tensors[f"layer{k}.bias"] = b
-    _write_atomically(Path(os.path.realpath(path)), to_bytes(tensors, metadata))
+    _write_atomically(Path(os.path.realpath(path)), to_bytes(tensors, {FORMAT: json.dumps(record)}))
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | None = None) -> MLP:
@@ -71,10 +70,9 @@ def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | N
 
     path = Path(path)
     header = _read_header(path)
-    metadata = header.pop("__metadata__", None)
-    _check_format(path, metadata)
-    network = _network(path, metadata)
-    seed, epochs_trained = _training(path, metadata)
+    record = _record(path, header.pop("__metadata__", None))
+    network = _network(path, record)
+    seed, epochs_trained = _training(path, record)
     _check_tensors(path, header, network)
     flat = np.empty(network.n_parameters, dtype=network.dtype)
     W, b = network.views(flat)
@@ -120,7 +118,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         if not 2 <= length <= MAX_HEADER_BYTES:
             raise ModelFileError(f"{path} is not a model file: no safetensors header")
         text = file.read(length)
-    if not text.startswith(b"{"):
+    if text and not text.startswith(b"{"):
         raise ModelFileError(f"{path} is not a model file: no safetensors header")
     if len(text) < length:
         raise ModelFileError(f"{path} is truncated: it ends inside its header")
@@ -147,45 +145,51 @@ def _data_bytes(path: Path, header: dict[str, Any]) -> int:
         raise ModelFileError(f"{path} is damaged: its header describes no tensors") from None
 
 
-def _check_format(path: Path, metadata: Any) -> None:
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+def _record(path: Path, metadata: Any) -> dict[str, Any]:
+    """fastnn's own entry of the metadata, in a format that this version reads."""
+    if not isinstance(metadata, dict) or FORMAT not in metadata:
         raise ModelFileError(
             f"{path} is a safetensors file that fastnn did not write: "
-            f"its metadata lack format={FORMAT!r}"
+            f"its metadata have no {FORMAT!r}"
         )
-    version = metadata.get("format_version")
-    if not isinstance(version, str) or not version.isascii() or not version.isdigit():
-        raise ModelFileError(f"{path} is damaged: its format_version is {version!r}")
-    if len(version) > 9 or int(version) > FORMAT_VERSION:
+    try:
+        record = json.loads(metadata[FORMAT])
+    except (TypeError, ValueError, RecursionError):
+        record = None
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or type(version) is not int or version < 1:
+        raise ModelFileError(f"{path} is damaged: its {FORMAT!r} entry has no format_version")
+    if version > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version[:9]}, this fastnn reads up to {FORMAT_VERSION}; "
+            f"{path} has format version {version}, this fastnn reads up to {FORMAT_VERSION}; "
             "update fastnn"
         )
+    return record
 
 
-def _network(path: Path, metadata: dict[str, Any]) -> Network:
+def _network(path: Path, record: dict[str, Any]) -> Network:
     try:
-        architecture = json.loads(metadata["architecture"])
+        architecture = record["architecture"]
         return Network(
             architecture["layer_sizes"],
             architecture["activations"],
             architecture["output"],
             architecture["dtype"],
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged: its architecture: {error}") from None
 
 
-def _training(path: Path, metadata: dict[str, Any]) -> tuple[int, int]:
+def _training(path: Path, record: dict[str, Any]) -> tuple[int, int]:
+    """(seed, epochs_trained)"""
     try:
-        training = json.loads(metadata["training"])
-        seed, epochs_trained = training["seed"], training["epochs_trained"]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        values = record["training"]["seed"], record["training"]["epochs_trained"]
+    except (KeyError, TypeError) as error:
         raise ModelFileError(f"{path} is damaged: its training record: {error}") from None
-    for value in (seed, epochs_trained):
+    for value in values:
         if type(value) is not int or not 0 <= value < 2**64:
             raise ModelFileError(f"{path} is damaged: its training record has {value!r}")
-    return seed, epochs_trained
+    return values
 
 
 def _check_tensors(path: Path, header: dict[str, Any], network: Network) -> None:

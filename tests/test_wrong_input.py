@@ -1,0 +1,537 @@
+"""What is refused, with which error, and what is accepted in which form.
+
+After every error the model is as it was and can be used.
+"""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
+from fastnn.optimizers import SGD, Adam
+
+METHODS = ("forward", "predict", "predict_proba", "evaluate", "loss_and_gradients", "fit")
+METHODS_WITH_Y = ("evaluate", "loss_and_gradients", "fit")
+N = 6
+
+
+def good_X(n=N):
+    return np.random.default_rng(0).normal(size=(n, 3))
+
+
+def good_y(n=N):
+    return np.arange(n) % 2
+
+
+@pytest.fixture
+def net(backend, dtype):
+    """3-4-2 softmax; the test must leave it as it was, and usable."""
+    net = fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend)
+    before = [array.copy() for array in net.weights + net.biases]
+    yield net
+    for array, copy in zip(net.weights + net.biases, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    assert net.epochs_trained == 0
+    net.fit(good_X(), good_y(), epochs=1, learning_rate=0.1)
+    assert net.epochs_trained == 1
+    assert np.isfinite(net.forward(good_X())).all()
+
+
+def call(net, method, X, y=None, **arguments):
+    if method in METHODS_WITH_Y:
+        return getattr(net, method)(X, good_y() if y is None else y, **arguments)
+    return getattr(net, method)(X, **arguments)
+
+
+# ---- X ----
+
+WRONG_SHAPES = {
+    "too wide": ((N, 4), r"X has shape \(6, 4\), but this network takes \(n, 3\)"),
+    "too narrow": ((N, 2), r"X has shape \(6, 2\), but this network takes \(n, 3\)"),
+    "1-D": ((3,), r"X has shape \(3,\), .*\(n, 3\).*X\[np.newaxis, :\]"),
+    "3-D": ((N, 3, 1), r"X has shape \(6, 3, 1\), .*\(n, 3\)"),
+    "0-D": ((), r"X has shape \(\), .*\(n, 3\)"),
+    "no rows": ((0, 3), r"X has shape \(0, 3\), .*\(n, 3\) with n of at least 1"),
+    "no columns": ((N, 0), r"X has shape \(6, 0\), .*\(n, 3\)"),
+}
+
+
+@pytest.mark.parametrize("X_dtype", ["float32", "float64", "uint8", "int64"])
+@pytest.mark.parametrize("case", WRONG_SHAPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_shape_of_X(net, method, case, X_dtype):
+    shape, message = WRONG_SHAPES[case]
+    with pytest.raises(ValueError, match=message):
+        call(net, method, np.ones(shape, dtype=X_dtype))
+
+
+@pytest.mark.parametrize("X_dtype", ["float16", "float32", "float64", ">f8"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("method", METHODS)
+def test_not_finite_X(net, method, bad, X_dtype):
+    X = good_X().astype(X_dtype)
+    X[-1, -1] = bad
+    with pytest.raises(ValueError, match="X contains NaN or infinity"):
+        call(net, method, X)
+
+
+@pytest.mark.parametrize("size", [1e39, -1e39, 1e300])
+@pytest.mark.parametrize("method", METHODS)
+def test_values_beyond_float32(backend, method, size):
+    X = good_X()
+    X[2, 1] = size
+    net = fastnn.MLP((3, 4, 2), dtype="float32", backend=backend)
+    before = net.weights[0].copy()
+    with pytest.raises(ValueError, match="X contains NaN or infinity, or values beyond float32"):
+        call(net, method, X)
+    np.testing.assert_array_equal(net.weights[0], before)
+    assert np.isfinite(fastnn.MLP((3, 2), dtype="float64", backend=backend).forward(X)).all()
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.array([["a", "b", "c"]]),
+        [["1", "2", "3"]],
+        np.array([[b"a", b"b", b"c"]]),
+        np.array([[1, None, 2]], dtype=object),
+        np.array([[1.0, 2.0, 3.0]], dtype=object),
+        np.array([[1 + 1j, 2, 3]]),
+        np.array([["2020-01-01"] * 3], dtype="datetime64[D]"),
+        np.zeros((1, 3), dtype=[("a", "f4")]),
+        None,
+        "text",
+        object(),
+        {"X": 1},
+    ],
+    ids=lambda X: str(getattr(X, "dtype", type(X).__name__)),
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_not_numbers(net, method, X):
+    with pytest.raises(TypeError, match="X must hold real numbers, got dtype"):
+        call(net, method, X)
+
+
+def test_ragged_lists_and_masked_entries(net):
+    with pytest.raises(ValueError, match="X is not a rectangular array of numbers"):
+        net.predict([[1, 2, 3], [4, 5]])
+    masked = np.ma.masked_array(good_X(), mask=np.eye(N, 3))
+    with pytest.raises(ValueError, match="X has masked entries"):
+        net.predict(masked)
+
+
+def make_memmap(X, folder):
+    path = folder / "X"
+    X.tofile(path)
+    return np.memmap(path, dtype=X.dtype, mode="r", shape=X.shape)
+
+
+def make_read_only(X, _):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+def make_unaligned(X, _):
+    raw = np.zeros(X.nbytes + 1, dtype=np.uint8)
+    raw[1:] = np.frombuffer(X.tobytes(), dtype=np.uint8)
+    return raw[1:].view(X.dtype).reshape(X.shape)
+
+
+# Other forms of the same whole numbers from 0 to 5.
+FORMS = {
+    "float32": lambda X, _: X.astype(np.float32),
+    "float16": lambda X, _: X.astype(np.float16),
+    "longdouble": lambda X, _: X.astype(np.longdouble),
+    "fortran": lambda X, _: np.asfortranarray(X),
+    "fortran float32": lambda X, _: np.asfortranarray(X, dtype=np.float32),
+    "every second row and column": lambda X, _: np.repeat(np.repeat(X, 2, 0), 2, 1)[::2, ::2],
+    "reversed": lambda X, _: np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1],
+    "read-only": make_read_only,
+    "memory map": make_memmap,
+    "unaligned": make_unaligned,
+    "big-endian": lambda X, _: X.astype(">f8"),
+    "big-endian float32": lambda X, _: X.astype(">f4"),
+    "int64": lambda X, _: X.astype(np.int64),
+    "int8": lambda X, _: X.astype(np.int8),
+    "uint16": lambda X, _: X.astype(np.uint16),
+    "big-endian int": lambda X, _: X.astype(">i4"),
+    "lists": lambda X, _: X.tolist(),
+    "tuples of ints": lambda X, _: tuple(tuple(int(x) for x in row) for row in X),
+    "masked without masked entries": lambda X, _: np.ma.masked_array(X),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_X_that_are_accepted(backend, dtype, form, tmp_path):
+    net, twin = (fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend) for _ in range(2))
+    X = np.random.default_rng(0).integers(0, 6, (N, 3)).astype(np.float64)
+    given = FORMS[form](X, tmp_path)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(net.forward(given), twin.forward(X), rtol=tolerance)
+    net.fit(given, good_y(), epochs=2, batch_size=4, optimizer="sgd", learning_rate=0.1)
+    twin.fit(X, good_y(), epochs=2, batch_size=4, optimizer="sgd", learning_rate=0.1)
+    for array, expected in zip(net.weights, twin.weights, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=tolerance * 100, atol=tolerance)
+    np.testing.assert_array_equal(np.asarray(given, dtype=np.float64), X)
+
+
+def test_uint8_is_x_over_255(backend, dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 3), dtype=np.uint8)
+    net, twin = (fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend) for _ in range(2))
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    for same in (pixels, np.asfortranarray(pixels), np.repeat(pixels, 2, axis=1)[:, ::2]):
+        np.testing.assert_allclose(net.forward(same), twin.forward(pixels / 255), rtol=tolerance)
+    net.fit(pixels, good_y(), epochs=2, batch_size=4)
+    twin.fit(pixels / 255, good_y(), epochs=2, batch_size=4)
+    for array, expected in zip(net.weights, twin.weights, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-4)
+
+
+def test_bool_is_0_and_1(backend, dtype):
+    X = good_X() > 0
+    net = fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend)
+    np.testing.assert_array_equal(net.forward(X), net.forward(X.astype(float)))
+
+
+# ---- y ----
+
+
+@pytest.mark.parametrize("method", METHODS_WITH_Y)
+def test_unequal_lengths(net, method):
+    message = r"X has shape \(6, 3\) and y has shape \(5,\): unequal lengths"
+    with pytest.raises(ValueError, match=message):
+        call(net, method, good_X(), good_y(5))
+
+
+WRONG_CLASSES = {
+    "negative": ([0, 1, 0, 1, 0, -1], "labels from -1 to 1, outside 0 ... 1"),
+    "too large": ([0, 1, 0, 1, 0, 2], "labels from 0 to 2, outside 0 ... 1"),
+    "huge": (np.array([0, 1, 0, 1, 0, 2**40]), "outside 0 ... 1"),
+    "huge unsigned": (np.array([0, 1, 0, 1, 0, 2**63 + 1], dtype=np.uint64), "outside 0 ... 1"),
+    "fractions": ([0, 1, 0, 1, 0, 0.5], "class indices and must be integers"),
+    "NaN": ([0, 1, 0, 1, 0, np.nan], "y contains NaN or infinity"),
+    "infinity": ([0, 1, 0, 1, 0, np.inf], "y contains NaN or infinity"),
+    "column": ([[0], [1], [0], [1], [0], [1]], r"y has shape \(6, 1\).*\(6, 2\).*\(n,\)"),
+    "3 columns": (np.eye(6, 3), r"y has shape \(6, 3\).*\(6, 2\)"),
+    "3-D": (np.zeros((6, 2, 1)), r"y has shape \(6, 2, 1\).*\(6, 2\)"),
+    "0-D": (1, r"y has shape \(\)"),
+    "rows of zeros": (np.zeros((6, 2)), "every row must sum to 1; row 0 sums to 0"),
+    "rows of ones": (np.ones((6, 2)), "every row must sum to 1; row 0 sums to 2"),
+    "negative labels": (np.tile([-1.0, 2.0], (6, 1)), "y has negative entries"),
+    "soft NaN": (np.full((6, 2), np.nan), "y contains NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CLASSES)
+@pytest.mark.parametrize("method", METHODS_WITH_Y)
+def test_wrong_labels_for_softmax(net, method, case):
+    y, message = WRONG_CLASSES[case]
+    with pytest.raises(ValueError, match=message):
+        call(net, method, good_X(), y)
+
+
+@pytest.mark.parametrize(
+    "y", [list("ababab"), [None] * 6, [1j] * 6, np.array([0, 1] * 3, dtype=object)], ids=str
+)
+@pytest.mark.parametrize("method", METHODS_WITH_Y)
+def test_labels_that_are_not_numbers(net, method, y):
+    with pytest.raises(TypeError, match="y must hold real numbers"):
+        call(net, method, good_X(), y)
+
+
+# output, y for n = 2 samples and 3 outputs, message
+WRONG_TARGETS = {
+    "sigmoid above 1": ("sigmoid", [[0, 1, 2], [0, 0, 0]], "above 1"),
+    "sigmoid negative": ("sigmoid", [[0, 1, -1], [0, 0, 0]], "negative"),
+    "sigmoid 1-D": ("sigmoid", [0, 1], r"y has shape \(2,\).*\(2, 3\)"),
+    "sigmoid NaN": ("sigmoid", [[0, 1, np.nan], [0, 0, 0]], "y contains NaN"),
+    "identity 1-D": ("identity", [0, 1], r"y has shape \(2,\).*\(2, 3\)"),
+    "identity infinity": ("identity", [[0, 1, np.inf], [0, 0, 0]], "y contains NaN or infinity"),
+    "exp negative": ("exp", [[0, 1, -1], [0, 0, 0]], "negative"),
+    "exp width": ("exp", [[0, 1], [0, 0]], r"y has shape \(2, 2\).*\(2, 3\)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TARGETS)
+@pytest.mark.parametrize("method", METHODS_WITH_Y)
+def test_wrong_targets_for_other_outputs(backend, method, case):
+    output, y, message = WRONG_TARGETS[case]
+    net = fastnn.MLP((3, 3), output=output, backend=backend)
+    before = net.weights[0].copy()
+    with pytest.raises(ValueError, match=message):
+        call(net, method, good_X(2), y)
+    np.testing.assert_array_equal(net.weights[0], before)
+
+
+def test_targets_beyond_float32(backend):
+    net = fastnn.MLP((3, 1), output="identity", dtype="float32", backend=backend)
+    with pytest.raises(ValueError, match="y contains NaN or infinity, or values beyond float32"):
+        net.fit(good_X(1), [1e39])
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        good_y().tolist(),
+        good_y().astype(np.uint8),
+        good_y().astype(bool),
+        good_y().astype(">i8"),
+        good_y().astype(np.float32),
+        good_y().astype(np.int16)[::-1][::-1],
+        np.eye(2)[good_y()],
+        np.eye(2, dtype=np.uint8)[good_y()],
+        np.asfortranarray(np.eye(2)[good_y()]),
+        np.eye(2, dtype=">f4")[good_y()].tolist(),
+    ],
+)
+def test_forms_of_labels_that_are_accepted(backend, dtype, y):
+    net = fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend)
+    expected = net.loss_and_gradients(good_X(), good_y())
+    value, dW, _ = net.loss_and_gradients(good_X(), y)
+    assert value == pytest.approx(expected[0], rel=1e-6)
+    np.testing.assert_allclose(dW[0], expected[1][0], rtol=1e-5, atol=1e-7)
+
+
+def test_shapes_of_one_output(backend, dtype):
+    for output, y in (("sigmoid", [0, 1, 1]), ("identity", [0.5, -1, 2]), ("exp", [0, 1, 2])):
+        net = fastnn.MLP((3, 4, 1), output=output, dtype=dtype, backend=backend)
+        flat = net.loss_and_gradients(good_X(3), y)[0]
+        assert flat == net.loss_and_gradients(good_X(3), np.array(y)[:, np.newaxis])[0]
+
+
+# ---- sample weights ----
+
+WRONG_WEIGHTS = {
+    "negative": ([1, 1, 1, 1, 1, -1], "sample_weight has negative entries"),
+    "all zero": ([0] * 6, "sample_weight is zero everywhere"),
+    "NaN": ([1, 1, 1, 1, 1, np.nan], "sample_weight contains NaN or infinity"),
+    "infinity": ([1, 1, 1, 1, 1, np.inf], "sample_weight contains NaN or infinity"),
+    "length": ([1] * 5, r"X has shape \(6, 3\) and sample_weight has shape \(5,\)"),
+    "column": ([[1]] * 6, r"sample_weight has shape \(6, 1\), not \(6,\)"),
+    "number": (2.0, r"sample_weight has shape \(\)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_WEIGHTS)
+@pytest.mark.parametrize("method", METHODS_WITH_Y)
+def test_wrong_sample_weights(net, method, case):
+    w, message = WRONG_WEIGHTS[case]
+    with pytest.raises(ValueError, match=message):
+        call(net, method, good_X(), sample_weight=w)
+
+
+def test_sample_weights_that_are_not_numbers(net):
+    with pytest.raises(TypeError, match="sample_weight must hold real numbers"):
+        net.fit(good_X(), good_y(), sample_weight=list("aaaaaa"))
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300, 3])
+def test_only_the_ratios_of_sample_weights_count(backend, dtype, size):
+    net = fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend)
+    w = np.array([1.0, 2, 3, 4, 5, 0])
+    expected = net.evaluate(good_X(), good_y(), sample_weight=w)
+    given = net.evaluate(good_X(), good_y(), sample_weight=w * size)
+    assert given["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+
+
+# ---- the other arguments ----
+
+WRONG_ARGUMENTS = {
+    "epochs 0": ({"epochs": 0}, ValueError, "epochs must be an integer of at least 1"),
+    "epochs 1.5": ({"epochs": 1.5}, TypeError, "epochs must be an integer"),
+    "epochs True": ({"epochs": True}, ValueError, "epochs must be an integer"),
+    "batch_size 0": ({"batch_size": 0}, ValueError, "batch_size must be an integer of at least 1"),
+    "batch_size text": ({"batch_size": "8"}, TypeError, "batch_size must be an integer"),
+    "learning_rate 0": ({"learning_rate": 0}, ValueError, "learning_rate must be a finite number"),
+    "learning_rate -1": ({"learning_rate": -1}, ValueError, "learning_rate must be a finite"),
+    "learning_rate NaN": ({"learning_rate": np.nan}, ValueError, "learning_rate must be a finite"),
+    "learning_rate inf": ({"learning_rate": np.inf}, ValueError, "learning_rate must be a finite"),
+    "learning_rate text": ({"learning_rate": "fast"}, TypeError, "learning_rate must be a number"),
+    "l2": ({"l2": -1.0}, ValueError, "l2 must be a finite number of at least 0"),
+    "l1": ({"l1": np.nan}, ValueError, "l1 must be a finite number of at least 0"),
+    "loss": ({"loss": "hinge"}, ValueError, f"unknown loss 'hinge'; known: {', '.join(LOSSES)}"),
+    "loss of other output": ({"loss": "poisson"}, ValueError, "poisson' needs the output exp"),
+    "optimizer": ({"optimizer": "lion"}, ValueError, "unknown optimizer 'lion'; known: sgd, adam"),
+    "optimizer class": ({"optimizer": SGD}, ValueError, "unknown optimizer"),
+    "validation 0": ({"validation": 0.0}, ValueError, "validation must be None, a fraction"),
+    "validation 1": ({"validation": 1.0}, ValueError, "validation must be None, a fraction"),
+    "validation text": ({"validation": "some"}, TypeError, "validation must be a number"),
+    "validation X": ({"validation": (good_X(),)}, ValueError, "validation must be .*got 1 items"),
+    "validation width": (
+        {"validation": (np.ones((2, 4)), [0, 1])},
+        ValueError,
+        r"validation X has shape \(2, 4\)",
+    ),
+    "validation lengths": (
+        {"validation": (good_X(), [0, 1])},
+        ValueError,
+        "validation y has shape",
+    ),
+    "validation labels": (
+        {"validation": (good_X(2), [0, 2])},
+        ValueError,
+        "validation y holds labels",
+    ),
+    "validation weights": (
+        {"validation": (good_X(2), [0, 1], [0, 0])},
+        ValueError,
+        "validation sample_weight is zero",
+    ),
+    "validation NaN": (
+        {"validation": (np.full((2, 3), np.nan), [0, 1])},
+        ValueError,
+        "validation data: X contains NaN or infinity",
+    ),
+    "weights only on one side": (
+        {"validation": 0.5, "sample_weight": [1, 0, 0, 0, 0, 0]},
+        ValueError,
+        "sample_weight is zero on every row of a part",
+    ),
+    "callbacks": ({"callbacks": [3]}, TypeError, "callbacks must be"),
+    "callback class": ({"callbacks": [fastnn.callbacks.Callback]}, TypeError, "callbacks must be"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_ARGUMENTS)
+def test_wrong_arguments_of_fit(net, case):
+    arguments, error, message = WRONG_ARGUMENTS[case]
+    with pytest.raises(error, match=message):
+        net.fit(good_X(), good_y(), **arguments)
+
+
+def test_a_fraction_of_one_sample(net):
+    with pytest.raises(ValueError, match="needs at least 2 samples"):
+        net.fit(good_X(1), [0], validation=0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SGD(momentum=1.0), "momentum must be at least 0 and below 1"),
+        (lambda: SGD(momentum=-0.1), "momentum must be at least 0 and below 1"),
+        (lambda: SGD(momentum=np.nan), "momentum must be at least 0 and below 1"),
+        (lambda: SGD(nesterov=True), "nesterov=True needs a momentum above 0"),
+        (lambda: Adam(betas=(1.0, 0.9)), r"betas\[0\] must be at least 0 and below 1"),
+        (lambda: Adam(betas=(0.9, -1)), r"betas\[1\] must be at least 0 and below 1"),
+        (lambda: Adam(betas=(0.9,)), "betas must be a pair of numbers"),
+        (lambda: Adam(betas=0.9), "betas must be a pair of numbers"),
+        (lambda: Adam(eps=0.0), "eps must be a positive number"),
+        (lambda: Adam(eps=np.inf), "eps must be a positive number"),
+    ],
+)
+def test_wrong_constants_of_optimizers(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+WRONG_NETWORKS = {
+    "activation": ({"activation": "swish"}, ValueError, f"known: {', '.join(ACTIVATIONS)}"),
+    "output": ({"output": "linear"}, ValueError, f"unknown output 'linear'; known: {OUTPUTS[0]}"),
+    "dtype": ({"dtype": "float16"}, ValueError, "unknown dtype 'float16'; known: float32, float64"),
+    "dtype nonsense": ({"dtype": "fast"}, ValueError, "unknown dtype 'fast'"),
+    "initializer": (
+        {"initializer": "zeros"},
+        ValueError,
+        "unknown initializer 'zeros'; known: auto",
+    ),
+    "activations": ({"activation": ("relu", "tanh")}, ValueError, "2 activations for 1 hidden"),
+    "seed": ({"seed": -1}, ValueError, "seed must be an integer of at least 0"),
+    "seed text": ({"seed": "now"}, TypeError, "seed must be an integer"),
+    "one size": ({"layer_sizes": (3,)}, ValueError, "layer_sizes must name at least"),
+    "size 0": ({"layer_sizes": (3, 0, 2)}, ValueError, "each of size 1 or more"),
+    "size 1.5": ({"layer_sizes": (3, 1.5, 2)}, TypeError, "layer_sizes must be a sequence"),
+    "a number": ({"layer_sizes": 3}, TypeError, "layer_sizes must be a sequence"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NETWORKS)
+def test_wrong_networks(case):
+    arguments, error, message = WRONG_NETWORKS[case]
+    with pytest.raises(error, match=message):
+        fastnn.MLP(**({"layer_sizes": (3, 4, 2)} | arguments))
+
+
+@pytest.mark.parametrize("output", ["identity", "exp"])
+def test_predict_proba_of_values(backend, output):
+    with pytest.raises(ValueError, match="predict_proba needs the output softmax or sigmoid"):
+        fastnn.MLP((3, 2), output=output, backend=backend).predict_proba(good_X())
+
+
+# ---- weights ----
+
+WRONG_PARAMETERS = {
+    "number": ([np.zeros((4, 3))], ValueError, "weights takes 2 arrays, .*got 1"),
+    "shape": ([np.zeros((3, 4)), np.zeros((2, 4))], ValueError, r"\(3, 4\), the network's is \(4"),
+    "NaN": ([np.full((4, 3), np.nan), np.zeros((2, 4))], ValueError, r"weights\[0\] contains NaN"),
+    "text": ([np.full((4, 3), "a"), np.zeros((2, 4))], TypeError, r"weights\[0\] must hold real"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PARAMETERS)
+def test_wrong_weights(net, case):
+    arrays, error, message = WRONG_PARAMETERS[case]
+    with pytest.raises(error, match=message):
+        net.weights = arrays
+
+
+def test_wrong_biases(net):
+    with pytest.raises(ValueError, match=r"biases\[1\] has shape \(3,\), the network's is \(2,\)"):
+        net.biases = [np.zeros(4), np.zeros(3)]
+    with pytest.raises(ValueError, match=r"biases\[1\] contains NaN or infinity"):
+        net.biases = [np.zeros(4), np.full(2, np.inf)]
+
+
+def test_weights_cannot_be_edited_in_place(net):
+    with pytest.raises(ValueError, match="read-only"):
+        net.weights[0][0, 0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        net.biases[0][...] = 1.0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        net.weights[0] = np.zeros((4, 3))
+
+
+def test_weights_cannot_be_assigned_while_fit_is_running(backend):
+    net = fastnn.MLP((3, 4, 2), backend=backend)
+
+    def assign(run):
+        run.net.weights = [np.zeros((4, 3)), np.zeros((2, 4))]
+
+    with pytest.raises(RuntimeError, match="weights cannot be assigned while fit is running"):
+        net.fit(good_X(), good_y(), callbacks=assign)
+    net.weights = [np.zeros((4, 3)), np.zeros((2, 4))]
+    assert not net.weights[0].any()
+
+
+# ---- before fit, and divergence ----
+
+
+def test_predict_before_fit_works(net):
+    assert net.predict(good_X()).shape == (N,)
+
+
+@pytest.mark.parametrize("size", ["large", "infinite"])
+def test_divergence_is_told_and_the_last_finite_epoch_kept(backend, dtype, size):
+    """Squared error with too high a rate grows without bound, epoch by epoch."""
+    X, y = 10 * good_X(), good_X()[:, :1]
+    net = fastnn.MLP((3, 8, 1), output="identity", dtype=dtype, backend=backend)
+    kept = []
+
+    def keep(run):
+        kept.append([array.copy() for array in net.weights + net.biases])
+        run.learning_rate = 3.0 if size == "large" else 1e30
+
+    with pytest.raises(fastnn.DivergenceError, match=r"epoch \d+.*lower learning_rate") as error:
+        net.fit(X, y, epochs=5000, optimizer="sgd", learning_rate=1e-4, callbacks=keep)
+    assert isinstance(error.value, ValueError)
+    assert f"in epoch {len(kept) + 1};" in str(error.value)
+    assert net.epochs_trained == len(kept) == len(net.history["loss"]) >= 1
+    for array, expected in zip(net.weights + net.biases, kept[-1], strict=True):
+        assert np.isfinite(array).all()
+        np.testing.assert_array_equal(array, expected)
+    assert net.forward(good_X()).shape == (N, 1)
+
+
+def test_divergence_in_the_first_epoch_keeps_the_first_weights(net):
+    with pytest.raises(fastnn.DivergenceError, match="in epoch 1;"):
+        net.fit(1e30 * good_X(), good_y(), epochs=3, optimizer="sgd", learning_rate=1e300)
