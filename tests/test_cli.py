@@ -134,6 +134,7 @@ def test_without_validation_all_samples_train(capsys):
         "--dtype": ["float64"],
         "--batch-size": ["500"],
         "--lr": ["0.01"],
+        "--lr-end": ["0.5"],
         "--l2": ["0.1"],
     }.items(),
 )
@@ -147,6 +148,13 @@ def test_options_reach_the_network(option, values):
         if option == "--hidden":
             value = [2, *([] if value == "none" else map(int, value.split(","))), 2]
         assert found == (type(found)(value) if isinstance(found, int | float) else value)
+
+
+@pytest.mark.parametrize(("epochs", "full"), [(1, 1), (2, 2), (3, 2), (6, 4)])
+def test_learning_rate_falls_for_the_last_third(epochs, full):
+    net = fastnn.MLP((2, 3, 2))
+    net.fit(np.eye(2), [0, 1], epochs, learning_rate=0.5, callbacks=cli.LowerAtTheEnd(0.1))
+    assert net.history["learning_rate"] == pytest.approx([0.5] * full + [0.05] * (epochs - full))
 
 
 def test_momentum_changes_sgd():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -19,7 +20,7 @@ import numpy as np
 import fastnn
 
 from . import backends, datasets, tabular
-from .callbacks import History
+from .callbacks import Callback, History, Run
 from .mlp import MLP
 from .network import ACTIVATIONS, DTYPES
 from .optimizers import OPTIMIZERS, SGD, Optimizer
@@ -107,6 +108,8 @@ def _add_train(commands: Any) -> None:
         help="samples per step (128; below 20,000 samples 32)")  # fmt: skip
     add("--optimizer", choices=list(OPTIMIZERS), default="adam", help="(adam)")
     add("--lr", type=_rate, metavar="RATE", help="learning rate (adam 0.001, sgd 0.1)")
+    add("--lr-end", type=_rate, default=0.1, metavar="SHARE",
+        help="share of the learning rate for the last third of the epochs (0.1)")  # fmt: skip
     add("--momentum", type=float, metavar="M", help="of sgd, at least 0 and below 1 (0)")
     add("--l2", type=float, default=0.0, metavar="L2", help="penalty L2/2 ||W||^2 (0)")
     add("--seed", type=int, default=0, metavar="N", help="of every random choice (0)")
@@ -173,6 +176,17 @@ def _share(text: str) -> float:
 # ---- train ----
 
 
+class LowerAtTheEnd(Callback):
+    """Small steps in the last third of the epochs, so that the last one is not a random jump."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def on_epoch_end(self, run: Run) -> None:
+        if run.epoch == math.ceil(run.epochs * 2 / 3):
+            run.learning_rate *= self.share
+
+
 def _train(args: argparse.Namespace) -> int:
     optimizer = _optimizer(args)
     for path in (args.save, args.report):
@@ -193,7 +207,7 @@ def _train(args: argparse.Namespace) -> int:
             **plan,
             optimizer=optimizer,
             validation=args.validation if n_validation else None,
-            callbacks=progress(),
+            callbacks=(progress(), LowerAtTheEnd(args.lr_end)),
         )
     except KeyboardInterrupt:
         return _interrupted(net, scaling, args.save)
@@ -205,7 +219,8 @@ def _train(args: argparse.Namespace) -> int:
     _print_results(results, args.save)
     if args.report is not None:
         settings = {"data": name, "n_validation": n_validation, "activation": args.activation}
-        settings |= {"optimizer": args.optimizer, "seed": args.seed, **plan}
+        settings |= {"optimizer": args.optimizer, "lr_end": args.lr_end, "seed": args.seed}
+        settings |= plan
         args.report.write_text(json.dumps(results | settings, indent=2) + "\n", encoding="utf-8")
     return 0
 
