@@ -1,0 +1,146 @@
+/* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, then
+ * weights and losses after Adam steps on a small network. Equal output means equal bits; compare.sh compares.
+ *
+ * one_arithmetic        lists the instruction sets
+ * one_arithmetic ISA f32|f64 */
+#include "fastnn.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = 29, LAYERS = 3, STEPS = 20, GRID = 20001, N_ACTIVATIONS = FNN_MISH + 1 };
+static const int SIZES[LAYERS + 1] = {7, 61, 33, 10};
+
+static const fnn_kernels *kernels;
+static int is_f64;
+static size_t item;
+
+static void print_checksum(const char *name, int i, const void *data, size_t count) {
+    uint64_t hash = 1469598103934665603u; /* FNV-1a */
+    for (size_t b = 0; b < count * item; b++)
+        hash = (hash ^ ((const uint8_t *)data)[b]) * 1099511628211u;
+    printf("%s %d %016" PRIx64 "\n", name, i, hash);
+}
+
+/* Numbers in [-1/2, 1/2) that float32 holds, from a linear congruential generator. */
+static void *numbers(size_t count) {
+    static uint32_t state = 1;
+    void *data = malloc(count * item);
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u;
+        double x = (state >> 8) / 16777216.0 - 0.5;
+        if (is_f64)
+            ((double *)data)[i] = x;
+        else
+            ((float *)data)[i] = (float)x;
+    }
+    return data;
+}
+
+static fnn_matrix matrix(int64_t rows, int64_t cols) {
+    int64_t NR = kernels->NR, VL = kernels->VL, panels = (cols + NR - 1) / NR;
+    fnn_matrix X = {NULL, rows, cols, cols > NR ? NR : (cols + VL - 1) / VL * VL};
+    X.data = calloc((size_t)(panels * rows * X.ld), item);
+    return X;
+}
+
+static void activations(void) {
+    char *a = malloc(GRID * item), *h = malloc(GRID * item), *slope = malloc(GRID * item);
+    for (int i = 0; i < GRID; i++) {
+        double x = (i - GRID / 2) * 0.003;
+        if (is_f64)
+            ((double *)a)[i] = x;
+        else
+            ((float *)a)[i] = (float)x;
+    }
+    for (int kind = 0; kind < N_ACTIVATIONS; kind++) {
+        kernels->activate(kind, a, h, slope, GRID);
+        print_checksum("g", kind, h, GRID);
+        print_checksum("g'", kind, slope, GRID);
+    }
+}
+
+static void build(fnn_layer *layers, fnn_activity *x) {
+    memset(layers, 0, LAYERS * sizeof *layers);
+    memset(x, 0, (LAYERS + 1) * sizeof *x);
+    x[0].h = matrix(N, SIZES[0]);
+    for (int k = 0; k < LAYERS; k++) {
+        int n_in = SIZES[k], n_out = SIZES[k + 1];
+        layers[k] =
+            (fnn_layer){.n_in = n_in, .n_out = n_out, .activation = k < LAYERS - 1 ? FNN_TANH : 0};
+        layers[k].W = matrix(n_in + 1, n_out);
+        layers[k].Wt = matrix(n_out, n_in);
+        layers[k].m = matrix(n_in + 1, n_out).data;
+        layers[k].v = matrix(n_in + 1, n_out).data;
+        x[k + 1].h = matrix(N, n_out);
+        x[k + 1].delta = matrix(N, n_out);
+        const void *W = numbers((size_t)(n_in * n_out));
+        kernels->pack(W, numbers((size_t)n_out), &layers[k]);
+    }
+}
+
+static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_input *X, const fnn_targets *y,
+                     const fnn_step *step, double *losses) {
+    const fnn_rows rows = {NULL, 0};
+    kernels->gather(X, rows, &x[0].h, 0, N);
+    for (int k = 0; k < LAYERS; k++) kernels->forward(&layers[k], &x[k].h, &x[k + 1], 0, N);
+    kernels->loss(y, rows, 1.0 / N, &x[LAYERS], 0, N, losses);
+    for (int k = LAYERS - 1; k > 0; k--)
+        kernels->backward(&layers[k], &x[k + 1].delta, layers[k - 1].activation, &x[k], 0, N);
+    for (int k = 0; k < LAYERS; k++)
+        for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
+            for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
+                kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N, block, panel, step);
+}
+
+static void training(void) {
+    fnn_layer layers[LAYERS];
+    fnn_activity x[LAYERS + 1];
+    int32_t labels[N];
+    double losses[N];
+    build(layers, x);
+    for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
+    fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
+                   is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
+    fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY};
+    fnn_step step = {.optimizer = FNN_ADAM,
+                     .first = 1,
+                     .last = 1,
+                     .update = 1,
+                     .learning_rate = 1e-2,
+                     .l2 = 1e-3,
+                     .l1 = 1e-4,
+                     .beta1 = 0.9,
+                     .beta2 = 0.999,
+                     .eps = 1e-8,
+                     .beta1_power = 1,
+                     .beta2_power = 1};
+    for (int t = 0; t < STEPS; t++) {
+        step.beta1_power *= step.beta1;
+        step.beta2_power *= step.beta2;
+        one_step(layers, x, &X, &y, &step, losses);
+    }
+    for (int k = 0; k < LAYERS; k++) {
+        size_t n_out = (size_t)SIZES[k + 1], n_weights = n_out * (size_t)SIZES[k];
+        char *W = malloc(n_weights * item), *b = malloc(n_out * item);
+        kernels->unpack(&layers[k], layers[k].W.data, W, b);
+        print_checksum("W", k, W, n_weights);
+        print_checksum("b", k, b, n_out);
+    }
+    print_checksum("losses", 0, losses, sizeof losses / item);
+}
+
+int main(int argc, char **argv) {
+    if (argc < 3) {
+        for (const char *const *isa = fnn_isas(); *isa; isa++) puts(*isa);
+        return 0;
+    }
+    is_f64 = strcmp(argv[2], "f64") == 0;
+    item = is_f64 ? 8 : 4;
+    kernels = fnn_kernels_for(argv[1], is_f64);
+    if (!kernels) return 1;
+    activations();
+    training();
+    return 0;
+}
