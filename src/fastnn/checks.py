@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .network import LOSS_OF_OUTPUT, LOSSES, OUTPUTS_OF_LOSS, Network, known
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[Any]
+
+READY_DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "uint8"))
 
 # A row of soft labels may miss a sum of 1 by what rounding to float16 does to it.
 SUM_OF_LABELS_TOLERANCE = 2e-3
@@ -22,14 +26,10 @@ SUM_OF_LABELS_TOLERANCE = 2e-3
 
 def is_ready(X: object, n_in: int) -> bool:
     """Whether an engine takes X as it is; the short way past `check_X`."""
-    return (
-        type(X) is np.ndarray
-        and X.dtype.char in "fdB"
-        and X.ndim == 2
-        and X.shape[1] == n_in
-        and X.shape[0] > 0
-        and X.dtype.isnative
-    )
+    if type(X) is not np.ndarray or X.dtype not in READY_DTYPES:
+        return False
+    shape = X.shape
+    return len(shape) == 2 and shape[1] == n_in and shape[0] > 0
 
 
 def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:

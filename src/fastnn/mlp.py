@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import backends, checks, training
 from .callbacks import Callback, History, Run, collect
@@ -16,8 +15,11 @@ from .network import Network
 from .optimizers import Optimizer
 from .optimizers import get as get_optimizer
 
-Array = NDArray[Any]
-Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    Array = NDArray[Any]
+    Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
 
 
 class MLP:

@@ -12,10 +12,13 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+
+if TYPE_CHECKING:  # numpy.typing takes 10 ms to import
+    from numpy.typing import DTypeLike, NDArray
 
 ACTIVATIONS = (
     "identity",
@@ -154,12 +157,12 @@ class Network:
         """D_{L+1}, the number of outputs."""
         return self.layer_sizes[-1]
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """The shape (D_k, D_{k-1}) of every W_k."""
         return tuple(zip(self.layer_sizes[1:], self.layer_sizes[:-1], strict=True))
 
-    @property
+    @cached_property
     def n_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from . import checks
 from .backends import Engine
@@ -21,9 +20,11 @@ from .network import STREAM_VALIDATION, Network, random_stream
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from .mlp import MLP
 
-Array = NDArray[Any]
+    Array = NDArray[Any]
 
 # A native call lasts at most about this long, so that Ctrl-C and progress displays are prompt.
 SECONDS_PER_CALL = 0.05

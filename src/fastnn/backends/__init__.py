@@ -15,12 +15,13 @@ import importlib.util
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Protocol, overload
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from ..network import Network, known
 from ..optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 BACKENDS = ("numpy", "cython")
 
