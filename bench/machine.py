@@ -30,11 +30,13 @@ class Others:
         fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
         everybody = (user + nice + system + irq + softirq + steal) / ticks
-        ours = os.times().user + os.times().system
+        ours = sum(os.times()[:4])  # with the children that have ended
         for pid in self._pids:
-            # after the name in brackets, which may contain spaces: fields 14 and 15 of proc(5)
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ours += (int(fields[11]) + int(fields[12])) / ticks
+            stat = Path(f"/proc/{pid}/stat")
+            if stat.exists():
+                # after the name in brackets, which may contain spaces: fields 14 and 15
+                fields = stat.read_text().rpartition(")")[2].split()
+                ours += (int(fields[11]) + int(fields[12])) / ticks
         return everybody - ours
 
 
