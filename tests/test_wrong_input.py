@@ -75,6 +75,15 @@ def test_not_finite_X(net, method, bad, X_dtype):
         call(net, method, X)
 
 
+def test_not_finite_X_found_after_some_steps(net):
+    """Two good batches come first; the model is nevertheless as it was before fit."""
+    X = good_X()
+    X[-1, -1] = np.nan
+    with pytest.raises(ValueError, match="X contains NaN or infinity"):
+        net.fit(X, good_y(), batch_size=2, shuffle=False, learning_rate=0.1)
+    assert net.history == {}
+
+
 @pytest.mark.parametrize("size", [1e39, -1e39, 1e300])
 @pytest.mark.parametrize("method", METHODS)
 def test_values_beyond_float32(backend, method, size):
