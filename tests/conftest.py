@@ -76,3 +76,19 @@ def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any
     if loss == "poisson":
         return rng.poisson(2.0, (n, n_out)).astype(float)
     return rng.normal(size=(n, n_out))
+
+
+def blobs(n=120, n_in=4, n_classes=3, seed=0):
+    """Overlapping clouds: classes that can be learned but not separated."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, n_classes, n)
+    return rng.normal(size=(n_classes, n_in))[y] + rng.normal(size=(n, n_in)), y
+
+
+def parameters(net):
+    return [array.copy() for array in net.weights + net.biases]
+
+
+def assert_close(net, expected, rtol):
+    for given, array in zip(net.weights + net.biases, expected, strict=True):
+        np.testing.assert_allclose(given, array, rtol=rtol, atol=rtol)

@@ -311,6 +311,35 @@ def test_first_weights_are_a_function_of_the_seed():
     np.testing.assert_array_equal(wide.astype(np.float32), network.initialize(3))
 
 
+# ---- wrong networks ----
+
+WRONG_NETWORKS = {
+    "activation": ({"activation": "swish"}, ValueError, f"known: {', '.join(ACTIVATIONS)}"),
+    "output": ({"output": "linear"}, ValueError, f"unknown output 'linear'; known: {OUTPUTS[0]}"),
+    "dtype": ({"dtype": "float16"}, ValueError, "unknown dtype 'float16'; known: float32, float64"),
+    "dtype nonsense": ({"dtype": "fast"}, ValueError, "unknown dtype 'fast'"),
+    "initializer": (
+        {"initializer": "zeros"},
+        ValueError,
+        "unknown initializer 'zeros'; known: auto",
+    ),
+    "activations": ({"activation": ("relu", "tanh")}, ValueError, "2 activations for 1 hidden"),
+    "seed": ({"seed": -1}, ValueError, "seed must be an integer of at least 0"),
+    "seed text": ({"seed": "now"}, TypeError, "seed must be an integer"),
+    "one size": ({"layer_sizes": (3,)}, ValueError, "layer_sizes must name at least"),
+    "size 0": ({"layer_sizes": (3, 0, 2)}, ValueError, "each of size 1 or more"),
+    "size 1.5": ({"layer_sizes": (3, 1.5, 2)}, TypeError, "layer_sizes must be a sequence"),
+    "a number": ({"layer_sizes": 3}, TypeError, "layer_sizes must be a sequence"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NETWORKS)
+def test_wrong_networks(case):
+    arguments, error, message = WRONG_NETWORKS[case]
+    with pytest.raises(error, match=message):
+        fastnn.MLP(**({"layer_sizes": (3, 4, 2)} | arguments))
+
+
 # ---- the package ----
 
 

@@ -1,37 +1,15 @@
-"""Training: what fit learns, that it follows the published formulas, and what it records."""
-
-import json
-from pathlib import Path
+"""Training: what fit learns, in which order, what it records, and callbacks."""
 
 import numpy as np
 import pytest
-from conftest import targets
-from data import make_torch_steps
-from sklearn.linear_model import LogisticRegression
+from conftest import assert_close, blobs, parameters, targets
 
 import fastnn
 from fastnn.callbacks import Callback
 from fastnn.network import LOSS_OF_OUTPUT, OUTPUTS, STREAM_VALIDATION, random_stream
-from fastnn.optimizers import SGD, Adam
 
 GATE_INPUTS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=float)
 GATES = {"or": [0, 1, 1, 1], "and": [0, 0, 0, 1], "xor": [0, 1, 1, 0]}
-
-
-def blobs(n=120, n_in=4, n_classes=3, seed=0):
-    """Overlapping clouds: classes that can be learned but not separated."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, n_classes, n)
-    return rng.normal(size=(n_classes, n_in))[y] + rng.normal(size=(n, n_in)), y
-
-
-def parameters(net):
-    return [array.copy() for array in net.weights + net.biases]
-
-
-def assert_close(net, expected, rtol):
-    for given, array in zip(net.weights + net.biases, expected, strict=True):
-        np.testing.assert_allclose(given, array, rtol=rtol, atol=rtol)
 
 
 # ---- learning ----
@@ -65,184 +43,6 @@ def test_the_loss_falls(backend, dtype, output, optimizer):
     history = net.fit(X, y, epochs=20, batch_size=16, optimizer=optimizer, learning_rate=0.02)
     assert net.evaluate(X, y)["loss"] < before
     assert history["loss"][-1] < history["loss"][0]
-
-
-# ---- the published formulas, step by step ----
-
-
-def follow_sgd(momentum, nesterov, learning_rate):
-    """PyTorch's form of Sutskever et al. (2013)."""
-    buffers = {}
-
-    def step(k, w, g):
-        buffers[k] = momentum * buffers.get(k, 0.0) + g
-        return w - learning_rate * (g + momentum * buffers[k] if nesterov else buffers[k])
-
-    return step
-
-
-def follow_adam(beta1, beta2, eps, learning_rate):
-    """Algorithm 1 of Kingma and Ba (2015)."""
-    states = {}
-
-    def step(k, w, g):
-        t, m, v = states.get(k, (0, 0.0, 0.0))
-        t, m, v = t + 1, beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
-        states[k] = t, m, v
-        m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
-        return w - learning_rate * m_hat / (np.sqrt(v_hat) + eps)
-
-    return step
-
-
-RATE = 0.05
-# what is tested, and a fresh follower of its formula
-FORMULAS = {
-    "plain": (SGD(), lambda: follow_sgd(0.0, False, RATE)),
-    "momentum": (SGD(momentum=0.9), lambda: follow_sgd(0.9, False, RATE)),
-    "nesterov": (SGD(momentum=0.8, nesterov=True), lambda: follow_sgd(0.8, True, RATE)),
-    "adam": (Adam(), lambda: follow_adam(0.9, 0.999, 1e-8, RATE)),
-    "adam constants": (
-        Adam(betas=(0.7, 0.9), eps=1e-3),
-        lambda: follow_adam(0.7, 0.9, 1e-3, RATE),
-    ),
-}
-
-
-@pytest.mark.parametrize("batch_size", [None, 1, 4, 100])
-@pytest.mark.parametrize("name", FORMULAS)
-def test_steps_follow_the_formulas(backend, name, batch_size):
-    """11 samples, so a batch size of 4 leaves a smaller last batch of 3, which counts too."""
-    rng = np.random.default_rng(0)
-    X, y, w = rng.normal(size=(11, 3)), rng.integers(0, 2, 11), rng.random(11) + 0.1
-    w *= 11 / w.sum()
-    net = fastnn.MLP((3, 5, 2), "tanh", dtype="float64", seed=3, backend=backend)
-    twin = fastnn.MLP((3, 5, 2), "tanh", dtype="float64", seed=3, backend="numpy")
-    net.fit(
-        X,
-        y,
-        epochs=2,
-        batch_size=batch_size,
-        optimizer=FORMULAS[name][0],
-        learning_rate=RATE,
-        l2=0.1,
-        l1=0.01,
-        sample_weight=w,
-        shuffle=False,
-    )
-    follow, size = FORMULAS[name][1](), batch_size or 11
-    for _ in range(2):
-        for start in range(0, 11, size):
-            rows = slice(start, start + size)
-            _, dW, db = data_gradient(twin, X[rows], y[rows], w[rows])
-            dW = [g + 0.1 * W + 0.01 * np.sign(W) for g, W in zip(dW, twin.weights, strict=True)]
-            moved = [
-                follow(k, array, g)
-                for k, (array, g) in enumerate(
-                    zip(twin.weights + twin.biases, dW + db, strict=True)
-                )
-            ]
-            twin.weights, twin.biases = moved[:2], moved[2:]
-    assert_close(net, parameters(twin), 1e-11)
-
-
-def data_gradient(net, X, y, w):
-    """(1/n) sum_t w_t gradient_t; loss_and_gradients scales w to mean one, which is undone."""
-    value, dW, db = net.loss_and_gradients(X, y, sample_weight=w)
-    return value, [g * w.mean() for g in dW], [g * w.mean() for g in db]
-
-
-def test_penalties_shrink_weights_not_biases(backend):
-    net = fastnn.MLP((2, 3), output="identity", dtype="float64", backend=backend)
-    net.weights, net.biases = [np.full((3, 2), 2.0)], [np.array([1.0, 2.0, 3.0])]
-    net.fit(
-        np.zeros((1, 2)), [[1.0, 2.0, 3.0]], epochs=1, optimizer="sgd", learning_rate=0.1, l2=0.5
-    )
-    np.testing.assert_allclose(net.weights[0], 2.0 - 0.1 * 0.5 * 2.0)
-    np.testing.assert_array_equal(net.biases[0], [1.0, 2.0, 3.0])
-
-
-# ---- other libraries ----
-
-
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_logistic_regression_agrees_with_scikit_learn(backend, n_classes, weighted):
-    """scikit-learn minimises C sum_t w_t l_t + 1/2 ||W||^2, so l2 = 1 / (C sum_t w_t)."""
-    X, y = blobs(150, 4, n_classes)
-    w = np.random.default_rng(1).random(150) + 0.2 if weighted else None
-    C = 0.2
-    l2 = 1 / (C * (150 if w is None else w.sum()))
-    peer = LogisticRegression(C=C, tol=1e-12, max_iter=1000).fit(X, y, sample_weight=w)
-    # Two classes: scikit-learn has one row of weights, as the sigmoid output does.
-    layers, output = ((4, 1), "sigmoid") if n_classes == 2 else ((4, n_classes), "softmax")
-    net = fastnn.MLP(layers, output=output, dtype="float64", backend=backend)
-    net.fit(
-        X,
-        y,
-        epochs=1500,
-        batch_size=None,
-        optimizer=SGD(momentum=0.9, nesterov=True),
-        learning_rate=0.2,
-        l2=l2,
-        sample_weight=w,
-    )
-    difference = net.predict_proba(X) - peer.predict_proba(X)
-    assert np.abs(difference).max() < 1e-4
-
-
-def torch_like(name, backend):
-    """The model of a case of make_torch_steps.py before and after fit, and its history."""
-    layers, activation, output, optimizer, constants, learning_rate, steps, l2 = (
-        make_torch_steps.CASES[name]
-    )
-    W, b, X, y = make_torch_steps.start(name)
-    net = fastnn.MLP(layers, activation, output, dtype="float32", backend=backend)
-    net.weights, net.biases = W, b
-    history = net.fit(
-        X,
-        y,
-        epochs=steps,
-        batch_size=None,
-        optimizer={"sgd": SGD, "adam": Adam}[optimizer](**constants),
-        learning_rate=learning_rate,
-        l2=l2,
-    )
-    return net, history
-
-
-# Weights here are below 2, whose spacing in float32 is 1.2e-7; a few roundings are allowed.
-TORCH_TOLERANCE = 1e-6
-
-
-@pytest.mark.parametrize("name", make_torch_steps.CASES)
-def test_steps_agree_with_stored_figures_of_pytorch(backend, name):
-    stored = json.loads(make_torch_steps.PATH.read_text())["cases"][name]
-    for given, expected in zip(
-        make_torch_steps.start(name),
-        (stored["weights"], stored["biases"], stored["X"], stored["y"]),
-        strict=True,
-    ):
-        for array, values in zip(given, expected, strict=True):
-            np.testing.assert_array_equal(array, np.asarray(values, dtype=array.dtype))
-    net, history = torch_like(name, backend)
-    assert_close(net, stored["weights_after"] + stored["biases_after"], TORCH_TOLERANCE)
-    if "l2" not in name:
-        assert history["loss"] == pytest.approx(stored["losses"], rel=1e-5)
-
-
-@pytest.mark.parametrize("name", make_torch_steps.CASES)
-def test_steps_agree_with_pytorch_itself(backend, name):
-    pytest.importorskip("torch", reason="PyTorch is not installed; its stored figures are tested")
-    W, b, _ = make_torch_steps.torch_steps(name)
-    assert_close(torch_like(name, backend)[0], W + b, TORCH_TOLERANCE)
-
-
-def test_the_stored_figures_are_complete():
-    assert Path(make_torch_steps.__file__).parent == make_torch_steps.PATH.parent
-    assert set(json.loads(make_torch_steps.PATH.read_text())["cases"]) == set(
-        make_torch_steps.CASES
-    )
 
 
 # ---- order, continuing, validation, history ----
