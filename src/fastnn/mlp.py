@@ -285,7 +285,7 @@ class MLP:
         """The objective J at the present weights, [dW_1, ...], [db_1, ...]; arguments as in fit."""
         loss = checks.check_loss(loss, self.network.output)
         data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
-        J, gradient = self._new_engine().loss_and_gradients(
+        J, gradient = self._engine().loss_and_gradients(
             data.X,
             data.y,
             data.sample_weight,
@@ -350,7 +350,7 @@ class MLP:
         """
         loss = checks.check_loss(loss, self.network.output)
         data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
-        f, value = self._new_engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
+        f, value = self._engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
         return training.scores(f, data, value, self.network.output)
 
     # ---- files and text ----
