@@ -171,6 +171,30 @@ def test_threads_predict_with_one_model_at_once(backend, dtype, n_threads):
         assert set(given) == {one}
 
 
+def test_threads_evaluate_and_take_gradients_with_one_model_at_once(backend, dtype):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 64)), rng.integers(0, 10, 300)
+    net = fastnn.MLP((64, 100, 10), dtype=dtype, backend=backend, n_threads=2)
+
+    def evaluated(n):
+        return net.evaluate(X[:n], y[:n])["loss"]
+
+    def gradients(n):
+        value, dW, db = net.loss_and_gradients(X[:n], y[:n])
+        return value, *(array.tobytes() for array in dW + db)
+
+    calls = [(function, n) for function in (evaluated, gradients) for n in (7, 300)]
+    expected, results = [function(n) for function, n in calls], [set() for _ in calls]
+
+    def repeating(k):
+        function, n = calls[k]
+        for _ in range(30):
+            results[k].add(function(n))
+
+    run_in_threads([lambda k=k: repeating(k) for k in range(len(calls))])
+    assert results == [{one} for one in expected]
+
+
 def test_predicting_while_another_thread_trains_sees_whole_epochs(backend):
     """Every prediction is of the weights before the fit or after some epoch, never of a mixture."""
     rng = np.random.default_rng(0)

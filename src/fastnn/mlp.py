@@ -184,7 +184,7 @@ class MLP:
             self.epochs_trained += epochs
 
     def _new_engine(self, predictor: bool = False) -> backends.Engine:
-        """An engine with the present weights; `predictor`: the one that forward() goes on using."""
+        """An engine with the present weights; `predictor`: the one that later calls go on using."""
         module = backends.load(self._backend)
         engine: backends.Engine = module.Engine(self.network, backends.threads(self._n_threads))
         with self._lock:
@@ -194,7 +194,7 @@ class MLP:
         return engine
 
     def _engine(self) -> backends.Engine:
-        """The engine for forward(), which several threads may call at once."""
+        """The engine that holds the present weights; for everything but training."""
         return self._predictor or self._new_engine(predictor=True)
 
     # ---- training ----

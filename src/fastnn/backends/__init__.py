@@ -39,7 +39,8 @@ class Engine(Protocol):
                    and of sample_weight alike
     Everything is computed in network.dtype. Wherever X is read, NaN and infinity (also a float64
     value that float32 cannot hold) raise ValueError("X contains NaN or infinity ..."). A loss that
-    becomes NaN is returned, not raised. Several Python threads may call forward() at once.
+    becomes NaN is returned, not raised. Several Python threads may call forward, forward_and_loss
+    and loss_and_gradients at once.
     """
 
     n_threads: int  # threads used at most

@@ -27,6 +27,10 @@ cdef double PART_FLOPS = 1e10
 # brings.
 cdef double FLOPS_PER_THREAD = 400_000.0
 
+# How long a team of another size is tried, in seconds, and how much longer the best one then works.
+cdef double TRIAL_SECONDS = 0.004
+cdef double WORK_PER_TRIAL = 50.0
+
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
 
 
@@ -36,6 +40,45 @@ cdef class Workspace:
     cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
     cdef double *losses
     cdef int64_t rows
+
+
+cdef extern from "omp.h" nogil:
+    double omp_get_wtime()
+
+
+cdef class TeamSize:
+    """How many threads train, chosen by measuring: on a machine that is busy with other work a
+    smaller team is often the faster one, and the result does not depend on it."""
+    cdef list sizes, rates  # largest first; rows per second, 0 where not tried
+    cdef int best, other, trial
+    cdef double next_trial
+
+    def __cinit__(self, int largest):
+        self.sizes = [largest]
+        while largest > 1:
+            largest = (largest + 1) // 2
+            self.sizes.append(largest)
+        self.rates = [0.0] * len(self.sizes)
+
+    cdef int choose(self, double *seconds):
+        """The size for the next call; shortens it for a trial."""
+        if 0.0 in self.rates:
+            self.trial = self.rates.index(0.0)
+        elif omp_get_wtime() > self.next_trial:
+            self.other = (self.other + 1) % <int> len(self.sizes)
+            self.trial = self.other
+        else:
+            self.trial = self.best
+        if self.trial != self.best or self.next_trial == 0:
+            seconds[0] = min(seconds[0], TRIAL_SECONDS)
+        return self.sizes[self.trial]
+
+    cdef void report(self, double rows, double seconds):
+        self.rates[self.trial] = rows / seconds
+        if self.rates[self.trial] > 1.02 * self.rates[self.best]:
+            self.best = self.trial
+        if omp_get_wtime() > self.next_trial:
+            self.next_trial = omp_get_wtime() + WORK_PER_TRIAL * seconds
 
 
 cdef class Engine:
@@ -49,6 +92,7 @@ cdef class Engine:
     cdef readonly int n_threads
     cdef readonly object network
     cdef Workspace spare
+    cdef TeamSize team
     cdef weight_tile *tiles
     cdef int64_t n_tiles, total_cost
     cdef double flops_per_row
@@ -178,6 +222,9 @@ cdef class Engine:
     cdef int _run(self, training_run *run, X, y, sample_weight, int loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k, size
+        cdef int64_t before
+        cdef double begin
+        cdef TeamSize team
         run.part_rows = min(run.batch_size, self.part_rows)
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
             for k in range(self.n_layers):
@@ -190,9 +237,16 @@ cdef class Engine:
         run.flops_per_row = self.flops_per_row
         fnn_barrier_init(&run.barrier)
         size = self._team_size(run.batch_size * run.flops_per_row)
+        team = self.team
+        if team is None or team.sizes[0] != size:
+            team = self.team = TeamSize(size)
+        if not self.n_threads_given:
+            size = team.choose(&run.seconds)
+        begin, before = omp_get_wtime(), run.batch + run.part
         with nogil:
             train(run, size)
         self.spare = workspace
+        team.report(run.batch + run.part - before, omp_get_wtime() - begin)
         return self._check_X(&run.net)
 
     cdef tuple _predict(self, X, y, sample_weight, loss, rows):
