@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -41,6 +42,13 @@ static inline void fnn_flag_set(fnn_flag *flag, int value) {
 }
 static inline int fnn_flag_get(fnn_flag *flag) {
     return atomic_load_explicit(flag, memory_order_relaxed);
+}
+
+/* Seconds that the calling thread has had a core. */
+static inline double fnn_thread_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* Spinning is bounded: where another process holds the core that the last thread needs, spinning on

@@ -27,9 +27,13 @@ cdef double PART_FLOPS = 1e10
 # brings.
 cdef double FLOPS_PER_THREAD = 400_000.0
 
-# How long a team of another size is tried, in seconds, and how much longer the best one then works.
-cdef double TRIAL_SECONDS = 0.004
-cdef double WORK_PER_TRIAL = 50.0
+# A team whose threads had their cores for a smaller share of the time than this is crowded. In
+# seconds: the length of a trial of another size, from trial to trial, and until all is forgotten.
+cdef double CROWDED = 0.9
+cdef double TRIAL_SECONDS = 0.02
+cdef double SHORTEST_WAIT = 0.1
+cdef double LONGEST_WAIT = 1.6
+cdef double STALE = 0.1
 
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
 
@@ -39,6 +43,7 @@ cdef class Workspace:
     cdef Memory memory
     cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
     cdef double *losses
+    cdef double *core_shares  # for each thread
     cdef int64_t rows
 
 
@@ -47,11 +52,18 @@ cdef extern from "omp.h" nogil:
 
 
 cdef class TeamSize:
-    """How many threads train, chosen by measuring: on a machine that is busy with other work a
-    smaller team is often the faster one, and the result does not depend on it."""
-    cdef list sizes, rates  # largest first; rows per second, 0 where not tried
-    cdef int best, other, trial
-    cdef double next_trial
+    """How many threads train, where the user leaves it open.
+
+    All of them, as long as each has a core to itself. Where other processes take cores away, a
+    barrier waits for whoever lost his, and a smaller team is often much faster: after two crowded
+    calls the next smaller team is tried, and from there the larger one again now and then. The result
+    does not depend on it.
+    """
+    cdef list sizes  # largest first
+    cdef list rates  # rows per second in the last call of each size
+    cdef int chosen, present  # indices of sizes; they differ during a trial
+    cdef int crowded  # calls in a row
+    cdef double wait, next_trial, last_call
 
     def __cinit__(self, int largest):
         self.sizes = [largest]
@@ -59,26 +71,32 @@ cdef class TeamSize:
             largest = (largest + 1) // 2
             self.sizes.append(largest)
         self.rates = [0.0] * len(self.sizes)
+        self.wait = SHORTEST_WAIT
 
-    cdef int choose(self, double *seconds):
-        """The size for the next call; shortens it for a trial."""
-        if 0.0 in self.rates:
-            self.trial = self.rates.index(0.0)
-        elif omp_get_wtime() > self.next_trial:
-            self.other = (self.other + 1) % <int> len(self.sizes)
-            self.trial = self.other
-        else:
-            self.trial = self.best
-        if self.trial != self.best or self.next_trial == 0:
+    cdef int size(self, double *seconds):
+        """For the next call, which is shorter if it is a trial."""
+        cdef double now = omp_get_wtime()
+        if now > self.last_call + STALE:
+            self.chosen, self.present, self.crowded, self.wait = 0, 0, 0, SHORTEST_WAIT
+        elif self.chosen > 0 and self.present == self.chosen and now > self.next_trial:
+            self.present = self.chosen - 1
+        if self.present != self.chosen:
             seconds[0] = min(seconds[0], TRIAL_SECONDS)
-        return self.sizes[self.trial]
+        return self.sizes[self.present]
 
-    cdef void report(self, double rows, double seconds):
-        self.rates[self.trial] = rows / seconds
-        if self.rates[self.trial] > 1.02 * self.rates[self.best]:
-            self.best = self.trial
-        if omp_get_wtime() > self.next_trial:
-            self.next_trial = omp_get_wtime() + WORK_PER_TRIAL * seconds
+    cdef void report(self, double rows, double seconds, double share):
+        """What that call did; share is the least part of its time that a thread had a core for."""
+        self.last_call = omp_get_wtime()
+        self.rates[self.present] = rows / seconds
+        self.crowded = self.crowded + 1 if share < CROWDED else 0
+        if self.present != self.chosen:
+            if self.rates[self.present] > self.rates[self.chosen]:
+                self.chosen, self.wait = self.present, SHORTEST_WAIT
+            else:
+                self.present, self.wait = self.chosen, min(2 * self.wait, LONGEST_WAIT)
+            self.next_trial, self.crowded = self.last_call + self.wait, 0
+        elif self.crowded >= 2 and self.chosen + 1 < len(self.sizes):
+            self.present = self.chosen + 1
 
 
 cdef class Engine:
@@ -167,7 +185,9 @@ cdef class Engine:
         for k in range(self.n_layers):
             run.net.layers[k] = self.layers[k]
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
-        self._run(&run, X, y, sample_weight, LOSSES.index(loss))
+        run.flops_per_row = self.flops_per_row
+        k = self._team_size(run.n_order * run.flops_per_row)
+        self._run(&run, k, X, y, sample_weight, LOSSES.index(loss))
         n = self.network.n_parameters
         flat, gradient = np.empty(n, self.network.dtype), np.empty(n, self.network.dtype)
         self.get_parameters(flat)
@@ -204,6 +224,7 @@ cdef class Engine:
     def train(self, X, y, sample_weight, const int64_t[::1] order, int64_t position,
               int64_t batch_size, double learning_rate, double seconds):
         cdef training_run run
+        cdef int size
         memset(&run, 0, sizeof(run))
         run.net.layers = self.layers
         run.order = &order[0]
@@ -214,17 +235,21 @@ cdef class Engine:
         run.step = self.step
         run.step.learning_rate = learning_rate
         run.seconds = seconds
+        run.flops_per_row = self.flops_per_row
+        size = self._team_size(run.batch_size * run.flops_per_row)
+        if self.team is None or self.team.sizes[0] != size:
+            self.team = TeamSize(size)
+        if not self.n_threads_given:
+            size = self.team.size(&run.seconds)
         self.part = 0
-        self._run(&run, X, y, sample_weight, self.loss)
+        self._run(&run, size, X, y, sample_weight, self.loss)
         self.step, self.part = run.step, run.part
+        self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
 
-    cdef int _run(self, training_run *run, X, y, sample_weight, int loss) except -1:
+    cdef int _run(self, training_run *run, int size, X, y, sample_weight, int loss) except -1:
         """Fill in what every run needs, and run it."""
-        cdef int k, size
-        cdef int64_t before
-        cdef double begin
-        cdef TeamSize team
+        cdef int k
         run.part_rows = min(run.batch_size, self.part_rows)
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
             for k in range(self.n_layers):
@@ -232,21 +257,12 @@ cdef class Engine:
         workspace = self._take_workspace(run.part_rows)
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
-        run.losses = workspace.losses
+        run.losses, run.core_shares = workspace.losses, workspace.core_shares
         run.tiles, run.n_tiles, run.total_cost = self.tiles, self.n_tiles, self.total_cost
-        run.flops_per_row = self.flops_per_row
         fnn_barrier_init(&run.barrier)
-        size = self._team_size(run.batch_size * run.flops_per_row)
-        team = self.team
-        if team is None or team.sizes[0] != size:
-            team = self.team = TeamSize(size)
-        if not self.n_threads_given:
-            size = team.choose(&run.seconds)
-        begin, before = omp_get_wtime(), run.batch + run.part
         with nogil:
             train(run, size)
         self.spare = workspace
-        team.report(run.batch + run.part - before, omp_get_wtime() - begin)
         return self._check_X(&run.net)
 
     cdef tuple _predict(self, X, y, sample_weight, loss, rows):
@@ -304,6 +320,7 @@ cdef class Engine:
         workspace.activity = <fnn_activity *> workspace.memory.take(
             (self.n_layers + 1) * sizeof(fnn_activity))
         workspace.losses = <double *> workspace.memory.take(rows * sizeof(double))
+        workspace.core_shares = <double *> workspace.memory.take(self.n_threads * sizeof(double))
         for k in range(self.n_layers + 1):
             x = &workspace.activity[k]
             width = self.network.layer_sizes[k]

@@ -71,6 +71,7 @@ cdef extern from "team.h" nogil:
     void fnn_barrier_wait(fnn_barrier *, int size)
     void fnn_flag_set(fnn_flag *, int)
     int fnn_flag_get(fnn_flag *)
+    double fnn_thread_seconds()
     uint64_t fnn_denormals_off()
     void fnn_denormals_restore(uint64_t)
 

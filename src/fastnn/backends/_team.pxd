@@ -45,6 +45,10 @@ ctypedef struct training_run:
     double sum_of_losses
     int stop
     fnn_barrier barrier
+    # What the call took: seconds, and the part of them that each thread, and the least of all, had
+    # a core for.
+    double took, core_share
+    double *core_shares
 
 
 # Rows 0:n of X, or rows.order[0:n], through the network.

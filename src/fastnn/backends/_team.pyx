@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
     fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_flag_get,
-    fnn_flag_set, fnn_rows, fnn_step,
+    fnn_flag_set, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -103,17 +103,28 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             return
 
 
+cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
+    """train_team, denormals off, with the share of its time that the thread had a core for."""
+    cdef uint64_t mode = fnn_denormals_off()
+    cdef double begin = omp_get_wtime(), on_core = fnn_thread_seconds()
+    train_team(run, thread, size)
+    run.core_shares[thread] = (fnn_thread_seconds() - on_core) / (omp_get_wtime() - begin)
+    fnn_denormals_restore(mode)
+
+
 cdef void train(training_run *run, int n_threads) noexcept nogil:
-    cdef uint64_t mode
+    cdef double begin = omp_get_wtime()
+    cdef int thread
+    for thread in range(n_threads):
+        run.core_shares[thread] = 1
     if n_threads == 1:
-        mode = fnn_denormals_off()
-        train_team(run, 0, 1)
-        fnn_denormals_restore(mode)
-        return
-    with parallel(num_threads=n_threads):
-        mode = fnn_denormals_off()
-        train_team(run, threadid(), omp_get_num_threads())
-        fnn_denormals_restore(mode)
+        train_on_core(run, 0, 1)
+    else:
+        with parallel(num_threads=n_threads):
+            train_on_core(run, threadid(), omp_get_num_threads())
+    run.took, run.core_share = omp_get_wtime() - begin, 1
+    for thread in range(n_threads):
+        run.core_share = min(run.core_share, run.core_shares[thread])
 
 
 cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
