@@ -17,12 +17,14 @@ from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
 __all__ = ["Engine", "activate", "available_isas", "cpu_count", "fma_peak", "gemm"]
 
-# A large batch is taken in parts: a part's activities stay below about PART_BYTES, so that the
-# memory of a step does not grow with the batch, and its work below about PART_FLOPS, so that a call
-# can end within a step. Fewer rows than LEAST_PART_ROWS would cost speed.
+# A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
+# call can end within a step: of PART_ROWS, more where their activities still fit into PART_BYTES, about
+# the second-level cache, fewer where that is more than PART_FLOPS of work, a few tenths of a second.
+# Fewer than LEAST_PART_ROWS would cost speed.
+cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
-cdef int64_t PART_BYTES = 16 << 20
-cdef double PART_FLOPS = 1e10
+cdef int64_t PART_BYTES = 2 << 20
+cdef double PART_FLOPS = 4e10
 # Below this many operations for each thread, waiting for one another costs more than sharing
 # brings.
 cdef double FLOPS_PER_THREAD = 400_000.0
@@ -129,7 +131,8 @@ cdef class Engine:
         self.output = OUTPUTS.index(network.output)
         self.flops_per_row = network.flops_per_sample
         row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
-        self.part_rows = min(PART_BYTES // row_size, <int64_t> (PART_FLOPS / self.flops_per_row))
+        self.part_rows = max(PART_ROWS, PART_BYTES // row_size)
+        self.part_rows = min(self.part_rows, <int64_t> (PART_FLOPS / self.flops_per_row))
         self.part_rows = max(LEAST_PART_ROWS, self.part_rows)
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
