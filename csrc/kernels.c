@@ -38,15 +38,21 @@ static void gather_adjacent(const fnn_input *X, const char *p, real *out, int n)
     }
 }
 
+/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
+static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+}
+
 static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1) {
     const int64_t item = X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
     vec bad = v_set1(0); /* x - x is 0, or NaN where x is a NaN or an infinity */
     for (int64_t r = r0; r < r1; r++) {
-        const int64_t t = rows.order ? rows.order[rows.first + r] : rows.first + r;
+        const int64_t t = row_index(rows, r), ahead = row_index(rows, smaller(r + 2, r1 - 1)) - t;
         for (int64_t p = 0; p < count_panels(h0); p++) {
             const char *source = X->data + t * X->row_stride + p * NR * X->column_stride;
             const int n = (int)smaller(NR, h0->cols - p * NR);
             real *out = at(h0, p, r);
+            fetch_ahead(source + ahead * X->row_stride, n * item);
             if (X->column_stride == item)
                 gather_adjacent(X, source, out, n);
             else

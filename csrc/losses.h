@@ -114,7 +114,7 @@ static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *
                                          double *losses) {
     const int64_t n_out = out->h.cols;
     for (int64_t r = r0; r < r1; r++) {
-        const int64_t t = rows.order ? rows.order[rows.first + r] : rows.first + r;
+        const int64_t t = row_index(rows, r);
         const real weight = row_weight(y, t);
         real lanes[SUM_LANES] = {0};
         for (int64_t c = 0; c < n_out; c += VL) {
@@ -142,7 +142,7 @@ static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, f
     for (int64_t r = r0; r < r1; r++) sums[r - r0] = softmax_row(a, f, r, &highest[r - r0]);
     for (int64_t i = 0; i < r1 - r0; i += VL) v_store(sums + i, v_log(v_load(sums + i)));
     for (int64_t r = r0; r < r1; r++) {
-        const int64_t t = rows.order ? rows.order[rows.first + r] : rows.first + r;
+        const int64_t t = row_index(rows, r);
         const real weight = row_weight(y, t), scale = weight * inverse_n;
         const real *values = y->labels ? NULL : (const real *)y->values + t * a->cols;
         real total = 1, loss = 0;
