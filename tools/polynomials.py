@@ -1,8 +1,9 @@
-"""Prints the polynomial coefficients of csrc/elementary.h: `python tools/polynomials.py` (needs mpmath).
+"""Prints the polynomial coefficients of csrc/elementary.h: python tools/polynomials.py
 
-Each polynomial interpolates its function at Chebyshev nodes, which is within a small factor of the
-best possible one (Trefethen, Approximation Theory and Approximation Practice, ch. 16); the degree is the
-lowest whose error stays well below half a unit in the last place of the result it is used in.
+Needs mpmath. Each polynomial interpolates its function at Chebyshev nodes, which is within a small
+factor of the best possible one (Trefethen, Approximation Theory and Approximation Practice, ch.
+16); the degree is the lowest whose error stays well below half a unit in the last place of the
+result it is used in.
 """
 
 import mpmath as mp

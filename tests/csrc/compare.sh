@@ -34,7 +34,7 @@ aarch64) compile "${CC:-gcc}" "$build/native" scalar: neon: ;;
 esac
 programs+=("$build/native/one_arithmetic")
 if [ "$(uname -m)" != aarch64 ]; then
-    if command -v aarch64-linux-gnu-gcc qemu-aarch64 >/dev/null; then
+    if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
         compile aarch64-linux-gnu-gcc "$build/aarch64" scalar: neon:
         programs+=("qemu-aarch64 $build/aarch64/one_arithmetic")
     else
@@ -44,7 +44,8 @@ fi
 
 for dtype in f32 f64; do
     for program in "${programs[@]}"; do
-        for isa in $($program); do
+        isas=$($program)
+        for isa in $isas; do
             $program "$isa" "$dtype" >"$build/$dtype.now"
             [ -e "$build/$dtype.first" ] || cp "$build/$dtype.now" "$build/$dtype.first"
             diff "$build/$dtype.first" "$build/$dtype.now" || { echo "$isa $dtype differs"; exit 1; }

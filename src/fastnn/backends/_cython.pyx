@@ -12,15 +12,15 @@ from fastnn.backends._team cimport (
     BLOCK_ROWS, network_pass, predict, prediction, train, training_run, weight_tile,
 )
 
-from fastnn.backends._kernels import activate, available_isas, cpu_count, fma_peak, gemm
+from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
-__all__ = ["Engine", "activate", "available_isas", "cpu_count", "fma_peak", "gemm"]
+__all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_peak"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
-# call can end within a step: of PART_ROWS, more where their activities still fit into PART_BYTES, about
-# the second-level cache, fewer where that is more than PART_FLOPS of work, a few tenths of a second.
-# Fewer than LEAST_PART_ROWS would cost speed.
+# call can end within a step: parts of PART_ROWS, of more where their activities still fit into
+# PART_BYTES, about the second-level cache, of fewer where that is more than PART_FLOPS of work, a
+# few tenths of a second. Fewer than LEAST_PART_ROWS would cost speed.
 cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
@@ -58,8 +58,8 @@ cdef class TeamSize:
 
     All of them, as long as each has a core to itself. Where other processes take cores away, a
     barrier waits for whoever lost his, and a smaller team is often much faster: after two crowded
-    calls the next smaller team is tried, and from there the larger one again now and then. The result
-    does not depend on it.
+    calls the next smaller team is tried, and from there the larger one again now and then. The
+    result does not depend on it.
     """
     cdef list sizes  # largest first
     cdef list rates  # rows per second in the last call of each size

@@ -10,10 +10,12 @@ from cython.parallel cimport parallel
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from fastnn.network import ACTIVATIONS
+from fastnn.network import ACTIVATIONS, OUTPUTS
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
+
+cdef int IDENTITY = OUTPUTS.index("identity")
 
 
 cdef class Memory:
@@ -135,61 +137,79 @@ cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
         PyBuffer_Release(&view)
 
 
-def gemm(A, B, product="forward", isa=None):
-    """A @ B, (m, k) @ (k, n), by the micro-kernel as one of the three products of training uses it.
+cdef class Product:
+    """A @ B, (m, k) @ (k, n), as one of the three products of training, its operands packed once.
 
     product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays
     float32 or float64, or A uint8; the result has B's dtype.
     """
-    cdef Kernels kernels = Kernels(B.dtype, isa)
-    cdef Memory memory = Memory()
-    cdef fnn_input source
-    cdef fnn_rows rows
-    cdef fnn_step step
-    cdef fnn_activity out
-    cdef fnn_layer layer
+    cdef Kernels kernels
+    cdef Memory memory
+    cdef str product
     cdef fnn_matrix left, right
-    cdef int64_t m = A.shape[0], k = A.shape[1], n = B.shape[1], NR = kernels.table.NR, i, j
-    cdef bint is_dW = product == "dW"
-    C = np.zeros((m, n), B.dtype)
-    if product not in ("forward", "dh", "dW"):
-        raise ValueError(f"product must be forward, dh or dW, not {product!r}")
-    memset(&step, 0, sizeof(step))
-    memset(&out, 0, sizeof(out))
-    rows.order, rows.first = NULL, 0
-    W = np.ascontiguousarray(B.T if product == "forward" else B)
-    zeros = np.zeros(max(m, n, k, 1), B.dtype)
-    A = A.T if is_dW else A
-    open_input(A, A.shape[1], &source)
-    left = kernels.matrix(memory, A.shape[0], A.shape[1])
-    kernels.table.gather(&source, rows, &left, 0, A.shape[0])
-    if is_dW:
-        open_input(B, n, &source)
-        right = kernels.matrix(memory, k, n)
-        kernels.table.gather(&source, rows, &right, 0, k)
-        layer = kernels.layer(memory, m, n, 0, False)
-        layer.gradient = memory.take(kernels.matrix_size(&layer.W))
-        step.first = step.last = 1
-        for i in range(max(1, (m + NR - 1) // NR)):
-            for j in range((n + NR - 1) // NR):
-                kernels.table.update(&layer, &left, &right, k, i, j, &step)
-        dW, db = np.zeros((n, m), B.dtype), np.zeros(n, B.dtype)
-        kernels.table.unpack(&layer, layer.gradient, address(dW), address(db))
-        return np.ascontiguousarray(dW.T)
-    out.h = kernels.matrix(memory, m, n)
-    out.delta = kernels.matrix(memory, m, n)
-    if product == "forward":
-        layer = kernels.layer(memory, k, n, 0, False)
-        kernels.table.pack(address(W), address(zeros), &layer)
-        kernels.table.forward(&layer, &left, &out, 0, m)
-    else:
-        layer = kernels.layer(memory, n, k, 0, True)
-        kernels.table.pack(address(W), address(zeros), &layer)
-        kernels.table.backward(&layer, &left, 0, &out, 0, m)
-        out.h = out.delta
-        out.delta = kernels.matrix(memory, m, n)
-    kernels.table.output(2, &out, 0, m, address(C))
-    return C
+    cdef fnn_layer layer
+    cdef fnn_activity out
+    cdef int64_t m, k, n
+
+    def __init__(self, A, B, product="forward", isa=None):
+        if product not in ("forward", "dh", "dW"):
+            raise ValueError(f"product must be forward, dh or dW, not {product!r}")
+        self.kernels, self.memory, self.product = Kernels(B.dtype, isa), Memory(), product
+        self.m, self.k, self.n = A.shape[0], A.shape[1], B.shape[1]
+        if product == "dW":
+            self.left, self.right = self._gathered(A.T), self._gathered(B)
+            self.layer = self.kernels.layer(self.memory, self.m, self.n, 0, False)
+            self.layer.gradient = self.memory.take(self.kernels.matrix_size(&self.layer.W))
+            return
+        self.left = self._gathered(A)
+        self.out.h = self.kernels.matrix(self.memory, self.m, self.n)
+        self.out.delta = self.kernels.matrix(self.memory, self.m, self.n)
+        if product == "forward":
+            self.layer = self.kernels.layer(self.memory, self.k, self.n, 0, False)
+            W = np.ascontiguousarray(B.T)
+        else:
+            self.layer = self.kernels.layer(self.memory, self.n, self.k, 0, True)
+            W = np.ascontiguousarray(B)
+        b = np.zeros(self.layer.n_out, B.dtype)
+        self.kernels.table.pack(address(W), address(b), &self.layer)
+
+    cdef fnn_matrix _gathered(self, X):
+        cdef fnn_input source
+        cdef fnn_rows rows
+        cdef fnn_matrix h = self.kernels.matrix(self.memory, X.shape[0], X.shape[1])
+        open_input(X, X.shape[1], &source)
+        rows.order, rows.first = NULL, 0
+        self.kernels.table.gather(&source, rows, &h, 0, X.shape[0])
+        return h
+
+    def run(self):
+        cdef fnn_step step
+        cdef int64_t NR = self.kernels.table.NR, block, panel
+        if self.product == "forward":
+            self.kernels.table.forward(&self.layer, &self.left, &self.out, 0, self.m)
+        elif self.product == "dh":
+            self.kernels.table.backward(&self.layer, &self.left, 0, &self.out, 0, self.m)
+        else:
+            memset(&step, 0, sizeof(step))
+            step.first = step.last = 1
+            for panel in range((self.n + NR - 1) // NR):
+                for block in range(max(1, (self.m + NR - 1) // NR)):
+                    self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, block,
+                                              panel, &step)
+
+    def result(self):
+        """C, (m, n), of the last run."""
+        cdef fnn_activity rows
+        C = np.zeros((self.m, self.n), self.kernels.dtype)
+        if self.product == "dW":
+            dW, db = np.ascontiguousarray(C.T), np.zeros(self.n, C.dtype)
+            self.kernels.table.unpack(&self.layer, self.layer.gradient, address(dW), address(db))
+            return np.ascontiguousarray(dW.T)
+        rows.h, rows.delta = self.out.h, self.out.delta
+        if self.product == "dh":
+            rows.h, rows.delta = rows.delta, rows.h
+        self.kernels.table.output(IDENTITY, &rows, 0, self.m, address(C))
+        return C
 
 
 def activate(name, a, isa=None):

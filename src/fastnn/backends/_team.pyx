@@ -6,6 +6,8 @@ no need of the others. In the second they share the weights: each tile of dW sum
 and updates its weights on the spot. A barrier ends either phase; which thread computed what leaves
 no trace in the bits.
 """
+import os
+
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint64_t
 
@@ -17,6 +19,21 @@ from fastnn.backends._kernels cimport (
 cdef extern from "omp.h" nogil:
     int omp_get_num_threads()
     double omp_get_wtime()
+
+
+# A fork takes only the thread that calls it along, and OpenMP would wait for the others for ever:
+# the child of a process in which a team has worked goes on with one thread. The bits are the same.
+cdef bint team_has_worked = False
+cdef bint team_is_lost = False
+
+
+def _after_fork_in_child():
+    global team_is_lost
+    team_is_lost = team_has_worked
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
@@ -112,9 +129,20 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     fnn_denormals_restore(mode)
 
 
+cdef int possible(int n_threads) noexcept nogil:
+    """The size of the team that is about to work."""
+    global team_has_worked
+    if team_is_lost:
+        return 1
+    if n_threads > 1:
+        team_has_worked = True
+    return n_threads
+
+
 cdef void train(training_run *run, int n_threads) noexcept nogil:
     cdef double begin = omp_get_wtime()
     cdef int thread
+    n_threads = possible(n_threads)
     for thread in range(n_threads):
         run.core_shares[thread] = 1
     if n_threads == 1:
@@ -149,6 +177,7 @@ cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
 
 cdef void predict(prediction *p, int n_threads) noexcept nogil:
     cdef uint64_t mode
+    n_threads = possible(n_threads)
     if n_threads == 1:
         mode = fnn_denormals_off()
         predict_team(p, 0, 1)
