@@ -134,9 +134,8 @@ def test_activations_agree_with_the_reference(name, isa, dtype):
     slopes = np.isfinite(expected_slope) & (np.abs(expected_slope) >= 0.1)
     ulps, slope_ulps = ULPS[name]
     if name == "gelu" and dtype == "float64":
-        ulps = (
-            ulps + 2 * np.minimum(np.abs(a[normal]), 40) ** 2
-        )  # the reference rounds its argument, a / sqrt(2)
+        # The reference rounds its argument, a / sqrt(2).
+        ulps = ulps + 2 * np.minimum(np.abs(a[normal]), 40) ** 2
     assert (np.abs(h - expected)[normal] <= ulps * np.spacing(np.abs(h[normal]))).all()
     error = np.abs(slope - expected_slope)[slopes]
     assert (error <= slope_ulps * np.spacing(np.abs(slope[slopes]))).all()
