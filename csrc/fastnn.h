@@ -79,10 +79,10 @@ typedef struct {
  * gradient. */
 typedef struct {
     int optimizer, first, last, update;
-    double learning_rate, l2, l1;
+    double learning_rate; /* Adam: divided by 1 - beta1^t */
+    double l2, l1;
     double momentum, nesterov;
-    double beta1, beta2, eps;
-    double beta1_power, beta2_power; /* beta^t of this step */
+    double beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
 } fnn_step;
 
 typedef struct {

@@ -24,17 +24,18 @@ static real element_of(const fnn_input *X, const char *p) {
     }
 }
 
-/* Columns c0 to c0 + n of one row, n <= NR, where they lie side by side in memory. */
+/* n <= NR columns of one row that lie side by side in memory. */
 static void gather_adjacent(const fnn_input *X, const char *p, real *out, int n) {
+    int c = 0;
     if (X->type == FNN_INPUT_U8) {
         const uint8_t *u = (const uint8_t *)p;
-        int c = 0;
         for (; c + VL <= n; c += VL) v_store(out + c, divide_by_255(v_load_u8(u + c)));
         for (; c < n; c++) out[c] = (real)u[c] / 255;
     } else if ((X->type == FNN_INPUT_F32) == (sizeof(real) == sizeof(float))) {
-        memcpy(out, p, (size_t)n * sizeof(real));
+        for (; c + VL <= n; c += VL) v_store(out + c, v_load((const real *)p + c));
+        if (c < n) v_store(out + c, v_load_n((const real *)p + c, n - c));
     } else {
-        for (int c = 0; c < n; c++) out[c] = element_of(X, p + c * X->column_stride);
+        for (; c < n; c++) out[c] = element_of(X, p + c * X->column_stride);
     }
 }
 
@@ -177,8 +178,7 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     const int64_t i0 = block * NR, count = smaller(NR, layer->n_in - i0), ld = layer->W.ld;
     const int64_t rows = count + (i0 + NR >= layer->n_in);
     const int vectors = panel_vectors(&layer->W, panel);
-    const int64_t offset = at(&layer->W, panel, i0) - (real *)layer->W.data,
-                  bias = offset + count * ld;
+    const int64_t offset = at(&layer->W, panel, i0) - (real *)layer->W.data;
     real *W = layer->W.data, *m = layer->m, *v = layer->v, *sums = layer->gradient;
     if (!step->first) copy_rows(g, sums + offset, rows, vectors, ld);
     gradient_block(layer, h_in, delta, n, block, panel, count, step->first ? FROM_ZERO : FROM_C, g);
@@ -186,9 +186,8 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
         copy_rows(sums + offset, g, rows, vectors, ld);
         return;
     }
-    optimize(step, 1, W + offset, m + offset, v + offset, g, count, vectors, ld);
-    if (rows > count)
-        optimize(step, 0, W + bias, m + bias, v + bias, g + count * ld, 1, vectors, ld);
+    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W + offset, g, count, vectors, ld);
+    optimize(step, W + offset, m + offset, v + offset, g, rows, vectors, ld);
     if (layer->Wt.data) transpose_block(layer, i0, count, panel);
 }
 

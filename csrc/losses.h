@@ -5,39 +5,70 @@
 
 #include "activations.h"
 
-enum { SUM_LANES = 16, LOSS_ROWS = 32 };
+/* Sums run in a pattern that every instruction set can follow: SUM_LANES interleaved sums, then a
+ * tree. */
+enum { SUM_LANES = 16, SUM_VECTORS = SUM_LANES / VL, LOSS_ROWS = 32 };
 
-/* A sum in a pattern that every instruction set can follow: 16 interleaved sums, then a tree. */
-static ALWAYS_INLINE real sum_of_lanes(real *lanes) {
-    for (int width = SUM_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-    return lanes[0];
+typedef struct {
+    vec lanes[SUM_VECTORS];
+} interleaved;
+
+static ALWAYS_INLINE interleaved no_sum(void) {
+    interleaved sum;
+    for (int i = 0; i < SUM_VECTORS; i++) sum.lanes[i] = v_set1(0);
+    return sum;
 }
 
-/* f = e^a / sum e^a for row r. ln sum e^a = *highest + ln of what is returned. */
-static ALWAYS_INLINE real softmax_row(const fnn_matrix *a, const fnn_matrix *f, int64_t r,
-                                      real *highest) {
-    real lanes[SUM_LANES] = {0}, top = *at(a, 0, r);
-    for (int64_t p = 0; p < count_panels(a); p++) {
-        const real *ar = at(a, p, r);
-        for (int64_t c = 0; c < smaller(NR, a->cols - p * NR); c++) top = ar[c] > top ? ar[c] : top;
+/* Adds elements c to c + VL of a row. */
+static ALWAYS_INLINE void add_to(interleaved *sum, int64_t c, vec x) {
+    const int64_t i = c / VL % SUM_VECTORS;
+    sum->lanes[i] = v_add(sum->lanes[i], x);
+}
+
+/* The sum, in every lane. */
+static ALWAYS_INLINE vec total(interleaved sum) {
+    for (int width = SUM_VECTORS / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) sum.lanes[i] = v_add(sum.lanes[i], sum.lanes[i + width]);
+    vec x = sum.lanes[0];
+#pragma GCC unroll 4
+    for (int width = VL / 2; width > 0; width /= 2) x = v_add(x, v_exchange(x, width));
+    return x;
+}
+
+static ALWAYS_INLINE vec highest_lane(vec x) {
+#pragma GCC unroll 4
+    for (int width = VL / 2; width > 0; width /= 2) x = v_max(x, v_exchange(x, width));
+    return x;
+}
+
+/* Element c of row r, and how many of the VL from there on are columns. */
+static ALWAYS_INLINE real *element(const fnn_matrix *X, int64_t r, int64_t c) {
+    return at(X, c / NR, r) + c % NR;
+}
+static ALWAYS_INLINE int columns_from(const fnn_matrix *X, int64_t c) {
+    return (int)smaller(VL, X->cols - c);
+}
+
+/* f = e^a / sum e^a for row r. ln sum e^a = *highest + ln *sum. */
+static ALWAYS_INLINE void softmax_row(const fnn_matrix *a, const fnn_matrix *f, int64_t r,
+                                      real *highest, real *sum) {
+    const vec lowest = v_set1(-INFINITY);
+    interleaved sums = no_sum();
+    vec top = lowest;
+    for (int64_t c = 0; c < a->cols; c += VL)
+        top = v_max(top, v_first(v_load(element(a, r, c)), columns_from(a, c), lowest));
+    top = highest_lane(top);
+    for (int64_t c = 0; c < a->cols; c += VL) {
+        vec x = v_first(v_load(element(a, r, c)), columns_from(a, c), lowest);
+        vec e = v_exp(v_sub(x, top));
+        v_store(element(f, r, c), e);
+        add_to(&sums, c, e);
     }
-    for (int64_t p = 0; p < count_panels(a); p++) {
-        const int64_t columns = smaller(NR, a->cols - p * NR);
-        const real *ar = at(a, p, r);
-        real *fr = at(f, p, r);
-        for (int64_t c = 0; c < columns; c += VL)
-            v_store(fr + c, v_exp(v_sub(v_load(ar + c), v_set1(top))));
-        for (int64_t c = 0; c < columns; c++) lanes[(p * NR + c) % SUM_LANES] += fr[c];
-    }
-    real sum = sum_of_lanes(lanes);
-    for (int64_t p = 0; p < count_panels(a); p++) {
-        real *fr = at(f, p, r);
-        for (int64_t c = 0; c < smaller(NR, a->cols - p * NR); c += VL)
-            v_store(fr + c, v_div(v_load(fr + c), v_set1(sum)));
-    }
-    *highest = top;
-    return sum;
+    vec all = total(sums);
+    for (int64_t c = 0; c < a->cols; c += VL)
+        v_store(element(f, r, c), v_div(v_load(element(f, r, c)), all));
+    v_store_n(highest, top, 1);
+    v_store_n(sum, all, 1);
 }
 
 /* f = output(a) for outputs that act on each element. */
@@ -58,12 +89,12 @@ static void elementwise_output(int output, const fnn_matrix *a, const fnn_matrix
 }
 
 static void output(int output, fnn_activity *out, int64_t r0, int64_t r1, void *f_rows) {
-    real highest;
+    real highest, sum;
     const fnn_matrix *f = &out->delta;
     if (output != FNN_OUT_SOFTMAX) elementwise_output(output, &out->h, f, r0, r1);
     for (int64_t r = r0; r < r1; r++) {
         real *row = (real *)f_rows + (r - r0) * f->cols;
-        if (output == FNN_OUT_SOFTMAX) softmax_row(&out->h, f, r, &highest);
+        if (output == FNN_OUT_SOFTMAX) softmax_row(&out->h, f, r, &highest, &sum);
         for (int64_t p = 0; p < count_panels(f); p++)
             memcpy(row + p * NR, at(f, p, r), (size_t)smaller(NR, f->cols - p * NR) * sizeof(real));
     }
@@ -112,59 +143,67 @@ static ALWAYS_INLINE real row_weight(const fnn_targets *y, int64_t t) {
 static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *y, fnn_rows rows,
                                          real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
                                          double *losses) {
-    const int64_t n_out = out->h.cols;
+    const vec zero = v_set1(0); /* in the padding: it must stay out of the sum and of dh */
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = row_index(rows, r);
         const real weight = row_weight(y, t);
-        real lanes[SUM_LANES] = {0};
-        for (int64_t c = 0; c < n_out; c += VL) {
-            const int n = (int)smaller(VL, n_out - c);
-            real *delta = at(&out->delta, c / NR, r) + c % NR;
-            real element[VL];
-            vec dl_da, target = v_load_n((const real *)y->values + t * n_out + c, n);
-            v_store(element,
-                    loss(v_load(at(&out->h, c / NR, r) + c % NR), v_load(delta), target, &dl_da));
-            v_store(delta, v_set1(0)); /* padding must stay out of dh */
-            v_store_n(delta, v_mul(dl_da, v_set1(weight * inverse_n)), n);
-            for (int i = 0; i < n; i++) lanes[(c + i) % SUM_LANES] += element[i];
+        const vec scale = v_set1(weight * inverse_n);
+        const real *values = (const real *)y->values + t * out->h.cols;
+        interleaved sums = no_sum();
+        for (int64_t c = 0; c < out->h.cols; c += VL) {
+            const int n = columns_from(&out->h, c);
+            real *delta = element(&out->delta, r, c), *a = element(&out->h, r, c);
+            vec dl_da;
+            vec l = loss(v_load(a), v_load(delta), v_load_n(values + c, n), &dl_da);
+            v_store(delta, v_first(v_mul(dl_da, scale), n, zero));
+            add_to(&sums, c, v_first(l, n, zero));
         }
-        losses[r] = (double)weight * sum_of_lanes(lanes);
+        real sum;
+        v_store_n(&sum, total(sums), 1);
+        losses[r] = (double)weight * sum;
     }
 }
 
-/* -sum_c y_c ln f_c = sum_c y_c (ln sum e^a - a_c), dl/da = f sum_c y_c - y; for a label, y is
- * one-hot. */
+/* Columns c to c + VL of the target: soft labels, or a label's one-hot row. */
+static ALWAYS_INLINE vec class_target(const fnn_targets *y, int64_t t, int64_t c, int64_t n_out) {
+    static const real one_hot[2 * VL - 1] = {[VL - 1] = 1};
+    if (y->values)
+        return v_load_n((const real *)y->values + t * n_out + c, (int)smaller(VL, n_out - c));
+    const int64_t lane = y->labels[t] - c;
+    return lane >= 0 && lane < VL ? v_load(one_hot + VL - 1 - lane) : v_set1(0);
+}
+
+/* -sum_c y_c ln f_c of row r, given ln sum e^a in two parts. */
+static ALWAYS_INLINE real class_loss(const fnn_targets *y, int64_t t, const fnn_matrix *a,
+                                     int64_t r, real highest, real ln_sum) {
+    if (!y->values) return highest - *element(a, r, y->labels[t]) + ln_sum;
+    const real *values = (const real *)y->values + t * a->cols;
+    real loss = 0;
+    for (int64_t c = 0; c < a->cols; c++)
+        loss += values[c] * (highest - *element(a, r, c) + ln_sum);
+    return loss;
+}
+
+/* Up to LOSS_ROWS rows. dl/da = f - y, as the y_c of a row sum to 1. */
 static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, fnn_activity *out,
                           int64_t r0, int64_t r1, double *losses) {
     const fnn_matrix *a = &out->h, *f = &out->delta;
-    real sums[LOSS_ROWS], highest[LOSS_ROWS];
-    for (int i = 0; i < LOSS_ROWS; i++) sums[i] = 1;
-    for (int64_t r = r0; r < r1; r++) sums[r - r0] = softmax_row(a, f, r, &highest[r - r0]);
-    for (int64_t i = 0; i < r1 - r0; i += VL) v_store(sums + i, v_log(v_load(sums + i)));
+    real sums[LOSS_ROWS + VL], highest[LOSS_ROWS];
+    for (int64_t r = r0; r < r1; r++) softmax_row(a, f, r, &highest[r - r0], &sums[r - r0]);
+    for (int64_t i = 0; i < r1 - r0; i += VL) {
+        const int n = (int)smaller(VL, r1 - r0 - i);
+        v_store(sums + i, v_log(v_first(v_load(sums + i), n, v_set1(1))));
+    }
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = row_index(rows, r);
-        const real weight = row_weight(y, t), scale = weight * inverse_n;
-        const real *values = y->labels ? NULL : (const real *)y->values + t * a->cols;
-        real total = 1, loss = 0;
-        if (values) {
-            total = 0;
-            for (int64_t c = 0; c < a->cols; c++) {
-                total += values[c];
-                loss += values[c] * (highest[r - r0] + sums[r - r0] - at(a, c / NR, r)[c % NR]);
-            }
-        } else {
-            loss = highest[r - r0] - at(a, y->labels[t] / NR, r)[y->labels[t] % NR] + sums[r - r0];
-            at(f, y->labels[t] / NR, r)[y->labels[t] % NR] -= 1;
-        }
+        const real weight = row_weight(y, t);
+        const vec scale = v_set1(weight * inverse_n);
         for (int64_t c = 0; c < a->cols; c += VL) {
-            real *delta = at(f, c / NR, r) + c % NR;
-            const int n = (int)smaller(VL, a->cols - c);
-            vec target = values ? v_load_n(values + c, n) : v_set1(0);
-            vec d = v_sub(v_mul(v_set1(total), v_load(delta)), target);
-            v_store(delta, v_set1(0));
-            v_store_n(delta, v_mul(v_set1(scale), d), n);
+            real *delta = element(f, r, c);
+            vec d = v_sub(v_load(delta), class_target(y, t, c, a->cols));
+            v_store(delta, v_mul(scale, d));
         }
-        losses[r] = (double)weight * loss;
+        losses[r] = (double)weight * class_loss(y, t, a, r, highest[r - r0], sums[r - r0]);
     }
 }
 

@@ -10,7 +10,9 @@
  *   v_scale(x, n) = x * 2^n rounded once, n a whole number, |n| <= 2 * bias;
  *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
- *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored. */
+ *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
+ *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
+ *   v_first(v, n, fill): the first n lanes of v, the others from fill. */
 #ifndef FNN_SIMD_H
 #define FNN_SIMD_H
 
@@ -58,6 +60,13 @@ typedef __mmask8 mask;
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    switch (n) {
+    case 4: return _mm512_shuffle_f64x2(v, v, 0x4E);
+    case 2: return _mm512_shuffle_f64x2(v, v, 0xB1);
+    default: return _mm512_permute_pd(v, 0x55);
+    }
+}
 static ALWAYS_INLINE __m512i zip_index(int half) {
     return _mm512_add_epi64(_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11),
                             _mm512_set1_epi64(4 * half));
@@ -75,6 +84,14 @@ typedef __mmask16 mask;
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    switch (n) {
+    case 8: return _mm512_shuffle_f32x4(v, v, 0x4E);
+    case 4: return _mm512_shuffle_f32x4(v, v, 0xB1);
+    case 2: return _mm512_permute_ps(v, 0x4E);
+    default: return _mm512_permute_ps(v, 0xB1);
+    }
+}
 static ALWAYS_INLINE __m512i zip_index(int half) {
     return _mm512_add_epi32(
         _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
@@ -89,6 +106,9 @@ static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     return W(maskz_loadu)(first_lanes(n), p);
 }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(mask_storeu)(p, first_lanes(n), a); }
+static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) {
+    return W(mask_blend)(first_lanes(n), fill, v);
+}
 static ALWAYS_INLINE vec v_add(vec a, vec b) { return W(add)(a, b); }
 static ALWAYS_INLINE vec v_sub(vec a, vec b) { return W(sub)(a, b); }
 static ALWAYS_INLINE vec v_mul(vec a, vec b) { return W(mul)(a, b); }
@@ -124,6 +144,9 @@ typedef __m256d mask;
 #define SET1_INT _mm256_set1_epi64x
 #define TO_INT _mm256_castpd_si256
 #define TO_REAL _mm256_castsi256_pd
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    return n == 2 ? _mm256_permute2f128_pd(v, v, 1) : _mm256_permute_pd(v, 0x5);
+}
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     int32_t four;
     memcpy(&four, p, 4);
@@ -138,6 +161,13 @@ typedef __m256 mask;
 #define SET1_INT _mm256_set1_epi32
 #define TO_INT _mm256_castps_si256
 #define TO_REAL _mm256_castsi256_ps
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    switch (n) {
+    case 4: return _mm256_permute2f128_ps(v, v, 1);
+    case 2: return _mm256_permute_ps(v, 0x4E);
+    default: return _mm256_permute_ps(v, 0xB1);
+    }
+}
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -158,6 +188,9 @@ static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return W(maskload)(p, first_lanes(n)); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(maskstore)(p, first_lanes(n), a); }
+static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) {
+    return W(blendv)(fill, v, TO_REAL(first_lanes(n)));
+}
 static ALWAYS_INLINE vec v_add(vec a, vec b) { return W(add)(a, b); }
 static ALWAYS_INLINE vec v_sub(vec a, vec b) { return W(sub)(a, b); }
 static ALWAYS_INLINE vec v_mul(vec a, vec b) { return W(mul)(a, b); }
@@ -214,6 +247,7 @@ typedef uint64x2_t mask;
 #define SHR vshrq_n_s64
 #define REAL_TO_INT vcvtnq_s64_f64
 #define INT_TO_REAL vcvtq_f64_s64
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) { return vextq_f64(v, v, n); }
 #else
 #define VL 4
 typedef float32x4_t vec;
@@ -228,6 +262,9 @@ typedef uint32x4_t mask;
 #define SHR vshrq_n_s32
 #define REAL_TO_INT vcvtnq_s32_f32
 #define INT_TO_REAL vcvtq_f32_s32
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    return n == 2 ? vextq_f32(v, v, 2) : vrev64q_f32(v);
+}
 #endif
 static ALWAYS_INLINE vec v_set1(real x) { return DUP(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(ld1)(p); }
@@ -241,6 +278,13 @@ static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
     real lanes[VL];
     v_store(lanes, a);
     memcpy(p, lanes, (size_t)n * sizeof(real));
+}
+static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) {
+    real lanes[VL], first[VL];
+    v_store(lanes, fill);
+    v_store(first, v);
+    memcpy(lanes, first, (size_t)n * sizeof(real));
+    return v_load(lanes);
 }
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     real lanes[VL];
@@ -283,11 +327,20 @@ static ALWAYS_INLINE vec v_zip_hi(vec a, vec b) { return W(zip2)(a, b); }
 typedef real vec;
 typedef int mask;
 static ALWAYS_INLINE vec v_set1(real x) { return x; }
-static ALWAYS_INLINE vec v_load(const real *p) { return *p; }
+static ALWAYS_INLINE vec v_load(const real *p) {
+    real x;
+    memcpy(&x, p, sizeof x); /* the user's X may lie at any address */
+    return x;
+}
 static ALWAYS_INLINE void v_store(real *p, vec a) { *p = a; }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? *p : 0; }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
     if (n > 0) *p = a;
+}
+static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) { return n > 0 ? v : fill; }
+static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
+    (void)n;
+    return v;
 }
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) { return *p; }
 static ALWAYS_INLINE vec v_add(vec a, vec b) { return a + b; }

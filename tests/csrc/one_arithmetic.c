@@ -5,6 +5,7 @@
  * one_arithmetic ISA f32|f64 */
 #include "fastnn.h"
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,17 +109,17 @@ static void training(void) {
                      .first = 1,
                      .last = 1,
                      .update = 1,
-                     .learning_rate = 1e-2,
                      .l2 = 1e-3,
                      .l1 = 1e-4,
                      .beta1 = 0.9,
                      .beta2 = 0.999,
-                     .eps = 1e-8,
-                     .beta1_power = 1,
-                     .beta2_power = 1};
+                     .eps = 1e-8};
+    double beta1_power = 1, beta2_power = 1;
     for (int t = 0; t < STEPS; t++) {
-        step.beta1_power *= step.beta1;
-        step.beta2_power *= step.beta2;
+        beta1_power *= step.beta1;
+        beta2_power *= step.beta2;
+        step.learning_rate = 1e-2 / (1 - beta1_power);
+        step.inverse_root = 1 / sqrt(1 - beta2_power);
         one_step(layers, x, &X, &y, &step, losses);
     }
     for (int k = 0; k < LAYERS; k++) {

@@ -118,6 +118,7 @@ cdef class Engine:
     cdef double flops_per_row
     cdef int64_t part_rows
     cdef fnn_step step
+    cdef double beta1_power, beta2_power
     cdef int loss
     cdef int64_t part  # rows already summed of a batch that the last call did not finish
 
@@ -208,11 +209,11 @@ cdef class Engine:
         self.step.update = 1
         self.step.l2, self.step.l1 = l2, l1
         self.loss, self.part = LOSSES.index(loss), 0
+        self.beta1_power = self.beta2_power = 1
         if is_adam:
             self.step.optimizer = FNN_ADAM
             self.step.beta1, self.step.beta2 = optimizer.betas
             self.step.eps = optimizer.eps
-            self.step.beta1_power = self.step.beta2_power = 1
         else:
             self.step.optimizer = FNN_SGD
             self.step.momentum, self.step.nesterov = optimizer.momentum, optimizer.nesterov
@@ -235,8 +236,8 @@ cdef class Engine:
         run.batch_size = min(batch_size, run.n_order)
         run.part = self.part if position > 0 else 0
         run.batch = position - run.part
-        run.step = self.step
-        run.step.learning_rate = learning_rate
+        run.step, run.learning_rate = self.step, learning_rate
+        run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self.flops_per_row
         size = self._team_size(run.batch_size * run.flops_per_row)
@@ -246,7 +247,7 @@ cdef class Engine:
             size = self.team.size(&run.seconds)
         self.part = 0
         self._run(&run, size, X, y, sample_weight, self.loss)
-        self.step, self.part = run.step, run.part
+        self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part
         self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
 

@@ -39,7 +39,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_step:
         int optimizer, first, last, update
         double learning_rate, l2, l1, momentum, nesterov
-        double beta1, beta2, eps, beta1_power, beta2_power
+        double beta1, beta2, eps, inverse_root
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR

@@ -39,6 +39,7 @@ ctypedef struct training_run:
     int64_t n_order, batch_size, part_rows
     int64_t batch, part
     fnn_step step
+    double learning_rate, beta1_power, beta2_power  # beta^t of the last step
     const weight_tile *tiles
     int64_t n_tiles, total_cost
     double flops_per_row, seconds

@@ -9,6 +9,7 @@ no trace in the bits.
 import os
 
 from cython.parallel cimport parallel, threadid
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
@@ -90,14 +91,17 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
     cdef int64_t n, part_n, r, batch = run.batch, part = run.part
+    cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
     while True:
         n = min(run.batch_size, run.n_order - batch)
         part_n = min(run.part_rows, n - part)
         step.first, step.last = part == 0, part + part_n == n
         if step.first:
-            step.beta1_power *= step.beta1
-            step.beta2_power *= step.beta2
+            beta1_power *= step.beta1
+            beta2_power *= step.beta2
+        step.learning_rate = run.learning_rate / (1 - beta1_power)
+        step.inverse_root = 1 / sqrt(1 - beta2_power)
         rows_phase(run, thread, size, batch + part, part_n, 1.0 / n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
@@ -109,7 +113,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         if thread == 0:
             for r in range(part_n):
                 run.sum_of_losses += run.losses[r]
-            run.batch, run.part, run.step = batch, part, step
+            run.batch, run.part = batch, part
+            run.beta1_power, run.beta2_power = beta1_power, beta2_power
             run.stop = batch == run.n_order
             unclocked += part_n * run.flops_per_row
             if not run.stop and unclocked > 1e6:  # reading the clock takes as long as a tiny step
