@@ -5,6 +5,7 @@ import pytest
 from conftest import assert_close, blobs, parameters, targets
 
 import fastnn
+from fastnn import backends
 from fastnn.callbacks import Callback
 from fastnn.network import LOSS_OF_OUTPUT, OUTPUTS, STREAM_VALIDATION, random_stream
 
@@ -63,13 +64,14 @@ def test_same_seed_same_weights_other_seed_others(backend, dtype):
 
 
 def test_order_is_a_function_of_seed_and_epoch(backend):
-    """Epoch e of a model's life takes its samples in the order of the stream (seed, e)."""
+    """Epoch e of a model's life takes its samples in the engine's order of (seed, e)."""
     X, y = blobs(20)
     net = fastnn.MLP((4, 3), dtype="float64", seed=9, backend=backend)
     twin = fastnn.MLP((4, 3), dtype="float64", seed=9, backend=backend)
     net.fit(X, y, epochs=3, batch_size=6, optimizer="sgd", learning_rate=0.1)
+    engine = backends.load(backend).Engine(net.network, None)
     for epoch in range(3):
-        order = random_stream(9, epoch).permutation(20)
+        order = engine.shuffled(np.arange(20), 9, epoch)
         twin.fit(
             X[order],
             y[order],

@@ -82,13 +82,13 @@ VARIANCE_OF_INITIALIZER = {
     "lecun": lambda n_in, n_out: 1.0 / n_in,
 }
 
-# Streams of random numbers that are not epochs: epochs count up from 0, these down from the top.
+# Streams of random numbers. The orders of the epochs are the engines' (`Engine.shuffled`).
 STREAM_WEIGHTS = 2**64 - 1
 STREAM_VALIDATION = 2**64 - 2
 
 
 def random_stream(seed: int, stream: int) -> np.random.Generator:
-    """The counter-based generator of one (seed, stream) pair; streams 0, 1, 2, ... are epochs."""
+    """The counter-based generator of one (seed, stream) pair."""
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64)))
 
 

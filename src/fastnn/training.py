@@ -235,8 +235,7 @@ class Training:
         """
         if not self.plan.shuffle:
             return self.rows
-        rng = random_stream(self.net.seed, self.net.epochs_trained)
-        return np.ascontiguousarray(self.rows[rng.permutation(len(self.rows))])
+        return self.engine.shuffled(self.rows, self.net.seed, self.net.epochs_trained)
 
     def _validate(self) -> dict[str, float]:
         held = self.plan.validation

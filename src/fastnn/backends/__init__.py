@@ -82,6 +82,13 @@ class Engine(Protocol):
         """The objective J, penalty included, and its gradient, flat like the parameters."""
         ...
 
+    def shuffled(self, rows: NDArray[Any], seed: int, epoch: int) -> NDArray[Any]:
+        """`rows` (int64, 1-D) in the order of one epoch, the same in every backend.
+
+        seed, epoch  in [0, 2^64)
+        """
+        ...
+
     def start(self, optimizer: Optimizer, loss: str, l2: float, l1: float) -> None:
         """Begin a training run: the optimizer's state is zero, its step counter t is 0.
 

@@ -1,12 +1,12 @@
 """The compiled backend: an engine over the loops of _team and the kernels of csrc."""
 import numpy as np
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
     FNN_ADAM, FNN_SGD, Kernels, Memory, address, fnn_activity, fnn_barrier_init, fnn_flag_get,
-    fnn_layer, fnn_step, fnn_targets, open_input,
+    fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, open_input,
 )
 from fastnn.backends._team cimport (
     BLOCK_ROWS, network_pass, predict, prediction, train, training_run, weight_tile,
@@ -201,6 +201,13 @@ cdef class Engine:
                                       address(db))
             dW += l2 * W[k] + l1 * np.sign(W[k])
         return run.sum_of_losses / X.shape[0] + self.network.penalty(flat, l2, l1), gradient
+
+    def shuffled(self, rows, uint64_t seed, uint64_t epoch):
+        cdef int64_t[::1] order = rows.copy()
+        if order.shape[0] > 0:
+            with nogil:
+                fnn_shuffle(&order[0], order.shape[0], fnn_key(seed, epoch))
+        return np.asarray(order)
 
     def start(self, optimizer, loss, double l2, double l1):
         cdef int k

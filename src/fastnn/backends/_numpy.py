@@ -232,6 +232,22 @@ def adam(optimizer: Adam, state: dict[str, Any], g: Array, learning_rate: float)
 
 STEPS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam}
 
+# ---- random numbers: a function of (key, position), after SplitMix64 (Steele et al., 2014) ----
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(x: Array) -> Array:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def key(seed: int, epoch: int) -> Array:
+    """The stream of one epoch, an array of one element: those wrap around without a warning."""
+    return mix(mix(np.array([seed], np.uint64) + GOLDEN) + np.uint64(epoch))
+
+
 # ---- the network ----
 
 
@@ -278,6 +294,15 @@ class Engine:
         with np.errstate(over="ignore", invalid="ignore"):
             total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, None)
         return total / len(X) + self.network.penalty(self._flat, l2, l1), gradient
+
+    def shuffled(self, rows: Array, seed: int, epoch: int) -> Array:
+        order = rows.copy()
+        positions = np.arange(len(order), dtype=np.uint64)
+        random = mix(key(seed, epoch) + positions * GOLDEN).tolist()
+        for i in range(len(order) - 1, 0, -1):  # Durstenfeld's shuffle
+            j = random[i] * (i + 1) >> 64
+            order[i], order[j] = order[j], order[i]
+        return order
 
     def start(self, optimizer: Optimizer, loss: str, l2: float, l1: float) -> None:
         self._optimizer, self._loss, self._l2, self._l1 = optimizer, loss, l2, l1

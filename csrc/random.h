@@ -1,0 +1,37 @@
+/* Counter-based random numbers: a function of (key, position) alone, never of a thread or of a
+ * state. */
+#ifndef FNN_RANDOM_H
+#define FNN_RANDOM_H
+
+#include <stdint.h>
+
+/* The finalizer of SplitMix64 (Steele, Lea, Flood, Fast Splittable Pseudorandom Number Generators,
+ * 2014): every bit of x sways every bit of the result. */
+static inline uint64_t fnn_mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+/* The stream of an epoch. */
+static inline uint64_t fnn_key(uint64_t seed, uint64_t epoch) {
+    return fnn_mix(fnn_mix(seed + 0x9E3779B97F4A7C15u) + epoch);
+}
+
+static inline uint64_t fnn_random(uint64_t key, uint64_t position) {
+    return fnn_mix(key + position * 0x9E3779B97F4A7C15u);
+}
+
+/* Durstenfeld's shuffle (Comm. ACM 7, 1964); the place below i + 1 is the high half of a product
+ * (Lemire 2019), its bias below i / 2^64. */
+static inline void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key) {
+    for (int64_t i = n - 1; i > 0; i--) {
+        uint64_t random = fnn_random(key, (uint64_t)i);
+        int64_t j = (int64_t)(((unsigned __int128)random * (uint64_t)(i + 1)) >> 64);
+        int64_t row = rows[i];
+        rows[i] = rows[j];
+        rows[j] = row;
+    }
+}
+
+#endif
