@@ -20,7 +20,7 @@ enum { MR = 4, NV = 4 };
 #endif
 enum {
     NR = NV * VL,
-    KC = 8 * NR
+    KC = 9 * NR
 }; /* KC: a block of B stays in the second-level cache, a tile's A in the first */
 
 /* The broadcast operand: element (r, k) is data[(k / span) * jump + r * rs + (k % span) * cs]. */
@@ -131,6 +131,12 @@ static ALWAYS_INLINE real *at(const fnn_matrix *X, int64_t p, int64_t r) {
     return (real *)X->data + (p * X->rows + r) * X->ld;
 }
 
+/* K in equal blocks of at most about KC, whole panels each. */
+static ALWAYS_INLINE int64_t block_of(int64_t K) {
+    const int64_t blocks = K > KC ? (K + KC - 1) / KC : 1;
+    return ((K + blocks - 1) / blocks + NR - 1) / NR * NR;
+}
+
 /* What is done to rows r0:r1 of panel p as soon as they are summed, while they are in cache. */
 typedef void finish_panel(const void *context, int64_t p, int64_t r0, int64_t r1);
 
@@ -140,18 +146,20 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
                                   const fnn_matrix *C, int64_t r0, int64_t r1, finish_panel *finish,
                                   const void *context) {
     broadcast_operand a = {NULL, A->ld, 1, NR, A->rows * A->ld};
+    const int64_t block = block_of(K);
     int64_t k0 = 0;
     do {
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
         for (int64_t p = 0; p < count_panels(C); p++) {
             for (int64_t r = r0; r < r1; r += MR) {
                 a.data = at(A, k0 / NR, r);
-                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a, smaller(KC, K - k0),
-                             at(B, p, k0), B->ld, at(C, p, r), C->ld, start, at(B, p, K));
+                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a,
+                             smaller(block, K - k0), at(B, p, k0), B->ld, at(C, p, r), C->ld, start,
+                             at(B, p, K));
             }
-            if (k0 + KC >= K) finish(context, p, r0, r1);
+            if (k0 + block >= K) finish(context, p, r0, r1);
         }
-    } while ((k0 += KC) < K);
+    } while ((k0 += block) < K);
 }
 
 #endif

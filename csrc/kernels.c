@@ -149,9 +149,10 @@ static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matri
     const int nv = panel_vectors(delta, panel);
     const int has_bias_row = (block + 1) * NR >= layer->n_in;
     const int64_t ld = layer->W.ld;
+    const int64_t size = block_of(n);
     int64_t k0 = 0;
     do {
-        const int64_t K = smaller(KC, n - k0);
+        const int64_t K = smaller(size, n - k0);
         const enum start start = k0 ? FROM_C : start0;
         const real *B = at(delta, panel, k0);
         broadcast_operand A = {NULL, 1, h_in->ld, K, 0};
@@ -164,7 +165,7 @@ static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matri
             broadcast_operand ones = {&one, 1, 0, K, 0};
             tile_of_columns(nv, 1, ones, K, B, delta->ld, g + count * ld, ld, start);
         }
-    } while ((k0 += KC) < n);
+    } while ((k0 += size) < n);
 }
 
 static void copy_rows(real *to, const real *from, int64_t rows, int64_t vectors, int64_t ld) {

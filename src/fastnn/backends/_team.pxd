@@ -9,8 +9,8 @@ from fastnn.backends._kernels cimport (
 cdef enum:
     # Rows that a thread carries through the network together: enough that reading the weights
     # costs little beside computing with them, few enough that the block of h being read stays in
-    # the second-level cache. A multiple of every MR.
-    BLOCK_ROWS = 192
+    # the second-level cache.
+    BLOCK_ROWS = 256
 
 
 # One network, the memory it works in, and the data it reads.

@@ -62,10 +62,12 @@ cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int
     cdef int64_t MR = net.kernels.MR
     cdef int64_t share = ((n + MR - 1) // MR + size - 1) // size * MR
     cdef int64_t r0 = min(n, thread * share), end = min(n, r0 + share), r1
+    cdef int64_t n_blocks = (share + BLOCK_ROWS - 1) // BLOCK_ROWS
+    cdef int64_t block = ((share + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
     cdef fnn_rows rows
     rows.order, rows.first = run.order, first
     while r0 < end:
-        r1 = min(end, r0 + BLOCK_ROWS)
+        r1 = min(end, r0 + block)
         if not forward_rows(net, rows, r0, r1):
             return
         net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
