@@ -29,8 +29,8 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
         (jnp.asarray(rng.normal(0, np.sqrt(2 / a), (a, b)), jnp.float32), jnp.zeros(b))
         for a, b in pairwise(case.layer_sizes)
     ]
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
-    state = (parameters, zeros, zeros, jnp.zeros(())) if is_adam else (parameters,)
+    m, v = (jax.tree.map(jnp.zeros_like, parameters) for _ in "mv")
+    state = (parameters, m, v, jnp.zeros(())) if is_adam else (parameters,)
 
     def loss_of(parameters, rows):
         h = X[rows]
