@@ -1,6 +1,7 @@
 """The compiled backend: an engine over the loops of _team and the kernels of csrc."""
 import numpy as np
 
+from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
@@ -185,6 +186,7 @@ cdef class Engine:
         cdef int k
         memset(&run, 0, sizeof(run))
         run.n_order = run.batch_size = X.shape[0]
+        run.seconds = INFINITY
         run.net.layers = <fnn_layer *> memory.take(self.n_layers * sizeof(fnn_layer))
         for k in range(self.n_layers):
             run.net.layers[k] = self.layers[k]

@@ -1,0 +1,77 @@
+"""Batches of more rows than a backend takes at a time: nothing lost, nothing counted twice."""
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import backends
+from fastnn.network import Network
+from fastnn.optimizers import SGD, Adam
+
+ROWS = 2500  # the compiled backend takes 1024 of them at a time
+NETWORK = Network((30, 21, 50), "tanh", "softmax", "float64")
+
+
+def data():
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(ROWS, 30)), rng.integers(0, 50, ROWS).astype(np.int32)
+    return X, y, rng.random(ROWS)
+
+
+def prepared(backend, n_threads=None):
+    engine = backends.load(backend).Engine(NETWORK, n_threads)
+    engine.set_parameters(NETWORK.initialize(1))
+    return engine
+
+
+def trained(engine, optimizer, seconds, batch_size=ROWS, epochs=2):
+    """Parameters and losses after some epochs, in calls of about `seconds`."""
+    X, y, w = data()
+    order, losses, calls = np.random.default_rng(4).permutation(ROWS), [], 0
+    engine.start(optimizer, "cross_entropy", 0.01, 0.001)
+    for _ in range(epochs):
+        position, total = 0, 0.0
+        while position < ROWS:
+            before = position
+            position, sum_of_losses = engine.train(
+                X, y, w, order, position, batch_size, 0.1, seconds
+            )
+            assert before < position <= ROWS
+            total += sum_of_losses
+            calls += 1
+        losses.append(total)
+    flat = np.empty(NETWORK.n_parameters)
+    engine.get_parameters(flat)
+    return flat, losses, calls
+
+
+@pytest.mark.parametrize("backend", fastnn.available_backends())
+def test_loss_and_gradients_sum_over_all_rows(backend):
+    X, y, w = data()
+    objective, gradient = prepared(backend).loss_and_gradients(X, y, w, "cross_entropy", 0.1, 0.01)
+    expected = [
+        prepared("numpy").loss_and_gradients(X[part], y[part], w[part], "cross_entropy", 0.1, 0.01)
+        for part in (slice(0, 1250), slice(1250, None))
+    ]
+    assert objective == pytest.approx((expected[0][0] + expected[1][0]) / 2, rel=1e-12)
+    assert np.allclose(gradient, (expected[0][1] + expected[1][1]) / 2, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("backend", fastnn.available_backends())
+def test_full_batch_descent_agrees_with_the_reference(backend, optimizer):
+    flat, losses, _ = trained(prepared(backend), optimizer, 10.0)
+    expected, expected_losses, _ = trained(prepared("numpy"), optimizer, 10.0)
+    assert np.allclose(flat, expected, rtol=1e-9, atol=1e-12)
+    assert losses == pytest.approx(expected_losses, rel=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [1100, ROWS])
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
+def test_calls_that_end_inside_a_step_change_no_bit(optimizer, batch_size):
+    whole, _, few = trained(prepared("cython"), optimizer, 10.0, batch_size)
+    for n_threads in (1, 2, 3):
+        engine = prepared("cython", n_threads)
+        pieces, _, many = trained(engine, optimizer, 0.0, batch_size)
+        assert many > few
+        assert np.array_equal(whole, pieces)
