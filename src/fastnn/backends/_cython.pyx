@@ -21,11 +21,11 @@ __all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into
 # PART_BYTES, about the second-level cache, of fewer where that is more than PART_FLOPS of work, a
-# few tenths of a second. Fewer than LEAST_PART_ROWS would cost speed.
+# tenth of a second or two. Fewer than LEAST_PART_ROWS would cost speed.
 cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
-cdef double PART_FLOPS = 4e10
+cdef double PART_FLOPS = 3e10
 # Below this many operations for each thread, waiting for one another costs more than sharing
 # brings.
 cdef double FLOPS_PER_THREAD = 400_000.0
