@@ -95,8 +95,8 @@ static void output(int output, fnn_activity *out, int64_t r0, int64_t r1, void *
     for (int64_t r = r0; r < r1; r++) {
         real *row = (real *)f_rows + (r - r0) * f->cols;
         if (output == FNN_OUT_SOFTMAX) softmax_row(&out->h, f, r, &highest, &sum);
-        for (int64_t p = 0; p < count_panels(f); p++)
-            memcpy(row + p * NR, at(f, p, r), (size_t)smaller(NR, f->cols - p * NR) * sizeof(real));
+        for (int64_t c = 0; c < f->cols; c += VL)
+            v_store_n(row + c, v_load(element(f, r, c)), columns_from(f, c));
     }
 }
 

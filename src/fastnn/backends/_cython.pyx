@@ -26,9 +26,10 @@ cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
 cdef double PART_FLOPS = 3e10
-# Below this many operations for each thread, waiting for one another costs more than sharing
-# brings.
+# Below this much work for each thread, in operations, waiting for one another costs more than
+# sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
+cdef double ROW_FLOPS = 3_000.0
 
 # A team whose threads had their cores for a smaller share of the time than this is crowded. In
 # seconds: the length of a trial of another size, from trial to trial, and until all is forgotten.
@@ -192,7 +193,7 @@ cdef class Engine:
             run.net.layers[k] = self.layers[k]
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
         run.flops_per_row = self.flops_per_row
-        k = self._team_size(run.n_order * run.flops_per_row)
+        k = self._team_size(run.n_order, self.flops_per_row)
         self._run(&run, k, X, y, sample_weight, LOSSES.index(loss))
         n = self.network.n_parameters
         flat, gradient = np.empty(n, self.network.dtype), np.empty(n, self.network.dtype)
@@ -249,7 +250,7 @@ cdef class Engine:
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self.flops_per_row
-        size = self._team_size(run.batch_size * run.flops_per_row)
+        size = self._team_size(run.batch_size, self.flops_per_row)
         if self.team is None or self.team.sizes[0] != size:
             self.team = TeamSize(size)
         if not self.n_threads_given:
@@ -290,7 +291,7 @@ cdef class Engine:
         if rows is not None:
             order = rows
             p.rows.order, p.n = &order[0], order.shape[0]
-        size = self._team_size(p.n * self.flops_per_row / 3)
+        size = self._team_size(p.n, self.flops_per_row / 3)
         p.block = min(BLOCK_ROWS, (p.n + size * MR - 1) // (size * MR) * MR)
         blocks = (p.n + p.block - 1) // p.block
         size = min(size, <int> min(blocks, 1 << 20))
@@ -311,10 +312,11 @@ cdef class Engine:
         self._check_X(&p.net)
         return f, sum_of_losses / p.n
 
-    cdef int _team_size(self, double flops) noexcept:
+    cdef int _team_size(self, double rows, double flops_per_row) noexcept:
         if self.n_threads_given:
             return self.n_threads
-        return <int> max(1.0, min(<double> self.n_threads, flops / FLOPS_PER_THREAD))
+        cdef double most = rows * (flops_per_row + ROW_FLOPS) / FLOPS_PER_THREAD
+        return <int> max(1.0, min(<double> self.n_threads, most))
 
     cdef void *_take_like_W(self, int k) except NULL:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))
