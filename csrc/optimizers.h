@@ -1,5 +1,5 @@
-/* Optimizers: one update of `count` vectors of parameters W from their gradients g, both of one
- * tile, in cache. The penalty's part of g is added first. The state m, v lies as W does. */
+/* Optimizers: one update of the parameters W of one tile from their gradients g, both in cache. The
+ * penalty's part of g is added first. The state m, v lies as W does. */
 #ifndef FNN_OPTIMIZERS_H
 #define FNN_OPTIMIZERS_H
 

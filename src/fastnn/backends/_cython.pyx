@@ -16,6 +16,9 @@ from fastnn.backends._team cimport (
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
+cdef extern from "omp.h" nogil:
+    double omp_get_wtime()
+
 __all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_peak"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
@@ -51,17 +54,13 @@ cdef class Workspace:
     cdef int64_t rows
 
 
-cdef extern from "omp.h" nogil:
-    double omp_get_wtime()
-
-
 cdef class TeamSize:
-    """How many threads train, where the user leaves it open.
+    """How many threads train: as many as the user says, or, where that is left open, what suits.
 
-    All of them, as long as each has a core to itself. Where other processes take cores away, a
-    barrier waits for whoever lost his, and a smaller team is often much faster: after two crowded
-    calls the next smaller team is tried, and from there the larger one again now and then. The
-    result does not depend on it.
+    That is all of them, as long as each has a core to itself. Where other processes take cores
+    away, a barrier waits for whoever lost his, and a smaller team is often much faster: after two
+    crowded calls the next smaller team is tried, and from there the larger one again now and then.
+    The result does not depend on it.
     """
     cdef list sizes  # largest first
     cdef list rates  # rows per second in the last call of each size
@@ -69,9 +68,9 @@ cdef class TeamSize:
     cdef int crowded  # calls in a row
     cdef double wait, next_trial, last_call
 
-    def __cinit__(self, int largest):
+    def __cinit__(self, int largest, bint is_open):
         self.sizes = [largest]
-        while largest > 1:
+        while is_open and largest > 1:
             largest = (largest + 1) // 2
             self.sizes.append(largest)
         self.rates = [0.0] * len(self.sizes)
@@ -252,9 +251,8 @@ cdef class Engine:
         run.flops_per_row = self.flops_per_row
         size = self._team_size(run.batch_size, self.flops_per_row)
         if self.team is None or self.team.sizes[0] != size:
-            self.team = TeamSize(size)
-        if not self.n_threads_given:
-            size = self.team.size(&run.seconds)
+            self.team = TeamSize(size, not self.n_threads_given)
+        size = self.team.size(&run.seconds)
         self.part = 0
         self._run(&run, size, X, y, sample_weight, self.loss)
         self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part

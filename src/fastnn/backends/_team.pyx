@@ -163,6 +163,13 @@ cdef void train(training_run *run, int n_threads) noexcept nogil:
 
 
 cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
+    """predict_blocks, denormals off."""
+    cdef uint64_t mode = fnn_denormals_off()
+    predict_blocks(p, thread, size)
+    fnn_denormals_restore(mode)
+
+
+cdef void predict_blocks(prediction *p, int thread, int size) noexcept nogil:
     """Blocks thread, thread + size, ... of the rows, each through the whole network.
 
     A thread works in rows of the workspace that are its own.
@@ -183,14 +190,9 @@ cdef void predict_team(prediction *p, int thread, int size) noexcept nogil:
 
 
 cdef void predict(prediction *p, int n_threads) noexcept nogil:
-    cdef uint64_t mode
     n_threads = possible(n_threads)
     if n_threads == 1:
-        mode = fnn_denormals_off()
         predict_team(p, 0, 1)
-        fnn_denormals_restore(mode)
-        return
-    with parallel(num_threads=n_threads):
-        mode = fnn_denormals_off()
-        predict_team(p, threadid(), omp_get_num_threads())
-        fnn_denormals_restore(mode)
+    else:
+        with parallel(num_threads=n_threads):
+            predict_team(p, threadid(), omp_get_num_threads())
