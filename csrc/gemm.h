@@ -5,6 +5,7 @@
 #ifndef FNN_GEMM_H
 #define FNN_GEMM_H
 
+#include "fetch.h"
 #include "simd.h"
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
@@ -118,10 +119,6 @@ static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_o
 }
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-/* Which of the user's rows is row r of the batch. */
-static ALWAYS_INLINE int64_t row_index(fnn_rows rows, int64_t r) {
-    return rows.order ? rows.order[rows.first + r] : rows.first + r;
-}
 static ALWAYS_INLINE int64_t count_panels(const fnn_matrix *X) { return (X->cols + NR - 1) / NR; }
 /* Vectors of panel p that hold columns. */
 static ALWAYS_INLINE int panel_vectors(const fnn_matrix *X, int64_t p) {

@@ -2,7 +2,7 @@
  * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
 #include "gemm.h"
-#include "losses.h"
+#include "narrow.h"
 #include "optimizers.h"
 
 /* ---- gather */
@@ -24,52 +24,58 @@ static real element_of(const fnn_input *X, const char *p) {
     }
 }
 
-/* n <= NR columns of one row that lie side by side in memory. */
-static void gather_adjacent(const fnn_input *X, const char *p, real *out, int n) {
-    int c = 0;
-    if (X->type == FNN_INPUT_U8) {
-        const uint8_t *u = (const uint8_t *)p;
-        for (; c + VL <= n; c += VL) v_store(out + c, divide_by_255(v_load_u8(u + c)));
-        for (; c < n; c++) out[c] = (real)u[c] / 255;
-    } else if ((X->type == FNN_INPUT_F32) == (sizeof(real) == sizeof(float))) {
-        for (; c + VL <= n; c += VL) v_store(out + c, v_load((const real *)p + c));
-        if (c < n) v_store(out + c, v_load_n((const real *)p + c, n - c));
-    } else {
-        for (; c < n; c++) out[c] = element_of(X, p + c * X->column_stride);
-    }
+/* n <= VL columns of a row of X, from p on; the other lanes are 0. Reals and bytes are those that
+ * lie side by side. */
+typedef vec read_columns(const fnn_input *X, const char *p, int n);
+
+static ALWAYS_INLINE vec read_reals(const fnn_input *X, const char *p, int n) {
+    return n == VL ? v_load((const real *)p) : v_load_n((const real *)p, n);
 }
 
-/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
-static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+static ALWAYS_INLINE vec read_bytes(const fnn_input *X, const char *p, int n) {
+    if (n == VL) return divide_by_255(v_load_u8((const uint8_t *)p));
+    uint8_t bytes[16] = {0};
+    memcpy(bytes, p, (size_t)n);
+    return divide_by_255(v_load_u8(bytes));
+}
+
+static ALWAYS_INLINE vec read_any(const fnn_input *X, const char *p, int n) {
+    real lanes[VL] = {0};
+    for (int c = 0; c < n; c++) lanes[c] = element_of(X, p + c * X->column_stride);
+    return v_load(lanes);
+}
+
+/* Returns 0 in every lane, or NaN in one that met a NaN or an infinity. */
+static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
+                                     fnn_matrix *h0, int64_t r0, int64_t r1) {
+    const int64_t row_bytes = h0->cols * item_size(X), ahead = 2 + FETCH_AHEAD / row_bytes;
+    vec bad = v_set1(0);
+    for (int64_t r = r0; r < r1; r++) {
+        const char *source = X->data + row_index(rows, r) * X->row_stride;
+        if (r + ahead < r1) fetch_row(X, rows, r + ahead, row_bytes);
+        for (int64_t p = 0; p < count_panels(h0); p++) {
+            const int n = (int)smaller(NR, h0->cols - p * NR);
+            for (int c = 0; c < n; c += VL, source += VL * X->column_stride) {
+                vec x = read(X, source, (int)smaller(VL, n - c));
+                v_store(at(h0, p, r) + c, x);
+                bad = v_fma(x, v_set1(0), bad);
+            }
+        }
+    }
+    return bad;
 }
 
 static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t item = X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
-    vec bad = v_set1(0); /* x - x is 0, or NaN where x is a NaN or an infinity */
-    for (int64_t r = r0; r < r1; r++) {
-        const int64_t t = row_index(rows, r), ahead = row_index(rows, smaller(r + 2, r1 - 1)) - t;
-        for (int64_t p = 0; p < count_panels(h0); p++) {
-            const char *source = X->data + t * X->row_stride + p * NR * X->column_stride;
-            const int n = (int)smaller(NR, h0->cols - p * NR);
-            real *out = at(h0, p, r);
-            fetch_ahead(source + ahead * X->row_stride, n * item);
-            if (X->column_stride == item)
-                gather_adjacent(X, source, out, n);
-            else
-                for (int c = 0; c < n; c++) out[c] = element_of(X, source + c * X->column_stride);
-            if (X->type != FNN_INPUT_U8)
-                for (int c = 0; c < n; c += VL) {
-                    vec x = v_load_n(out + c, (int)smaller(VL, n - c));
-                    bad = v_add(bad, v_sub(x, x));
-                }
-        }
-    }
-    real lanes[VL];
-    v_store(lanes, bad);
-    for (int i = 0; i < VL; i++)
-        if (!(lanes[i] == 0)) return 0;
-    return 1;
+    const int adjacent = X->column_stride == item_size(X);
+    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
+    vec bad;
+    if (adjacent && X->type == own_type)
+        bad = gather_rows(read_reals, X, rows, h0, r0, r1);
+    else if (adjacent && X->type == FNN_INPUT_U8)
+        bad = gather_rows(read_bytes, X, rows, h0, r0, r1);
+    else
+        bad = gather_rows(read_any, X, rows, h0, r0, r1);
+    return v_all(v_less(bad, v_set1(1)));
 }
 
 /* ---- forward and backward */
@@ -109,36 +115,14 @@ static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activa
 
 /* ---- update */
 
-/* out[j][i] = in[i][j] for `rows` rows of in, n <= VL columns. log2(VL) rounds of interleaving row
- * i with row i + VL/2 turn VL rows into their transpose. */
-static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out,
-                                            int64_t ld_out, int n) {
-    vec x[VL], y[VL];
-#pragma GCC unroll 16
-    for (int i = 0; i < VL; i++) x[i] = i < rows ? v_load(in + i * ld_in) : v_set1(0);
-#pragma GCC unroll 4
-    for (int round = 1; round < VL; round *= 2) {
-#pragma GCC unroll 8
-        for (int i = 0; i < VL / 2; i++) {
-            y[2 * i] = v_zip_lo(x[i], x[i + VL / 2]);
-            y[2 * i + 1] = v_zip_hi(x[i], x[i + VL / 2]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < VL; i++) x[i] = y[i];
-    }
-#pragma GCC unroll 16
-    for (int j = 0; j < VL; j++)
-        if (j < n) v_store(out + j * ld_out, x[j]);
-}
-
 /* Wt keeps up with rows [i0, i0 + count) of panel p of W. */
 static void transpose_block(fnn_layer *layer, int64_t i0, int64_t count, int64_t p) {
     const int64_t n_out = smaller(NR, layer->n_out - p * NR);
     for (int64_t i = 0; i < count; i += VL)
         for (int64_t o = 0; o < n_out; o += VL)
-            transpose_vectors(at(&layer->W, p, i0 + i) + o, layer->W.ld,
-                              (int)smaller(VL, count - i), at(&layer->Wt, i0 / NR, p * NR + o) + i,
-                              layer->Wt.ld, (int)smaller(VL, n_out - o));
+            transpose(at(&layer->W, p, i0 + i) + o, layer->W.ld, (int)smaller(VL, count - i),
+                      at(&layer->Wt, i0 / NR, p * NR + o) + i, layer->Wt.ld,
+                      (int)smaller(VL, n_out - o));
 }
 
 /* dW[rows of the block], then the bias row where it is the last block's turn. */

@@ -71,21 +71,20 @@ static ALWAYS_INLINE void softmax_row(const fnn_matrix *a, const fnn_matrix *f, 
     v_store_n(sum, all, 1);
 }
 
-/* f = output(a) for outputs that act on each element. */
+/* f = output(a), for outputs that act on each element, on `rows` rows of vectors, `ld` apart. */
+static void elementwise(int output, const real *a, real *f, int64_t rows, int64_t vectors,
+                        int64_t ld) {
+    switch (output) {
+    case FNN_OUT_SIGMOID: apply(v_sigmoid, a, f, rows, vectors, ld); break;
+    case FNN_OUT_IDENTITY: apply(identity, a, f, rows, vectors, ld); break;
+    case FNN_OUT_EXP: apply(v_exp, a, f, rows, vectors, ld); break;
+    }
+}
+
 static void elementwise_output(int output, const fnn_matrix *a, const fnn_matrix *f, int64_t r0,
                                int64_t r1) {
-    for (int64_t p = 0; p < count_panels(a); p++) {
-        const int vectors = panel_vectors(a, p);
-        switch (output) {
-        case FNN_OUT_SIGMOID:
-            apply(v_sigmoid, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld);
-            break;
-        case FNN_OUT_IDENTITY:
-            apply(identity, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld);
-            break;
-        case FNN_OUT_EXP: apply(v_exp, at(a, p, r0), at(f, p, r0), r1 - r0, vectors, a->ld); break;
-        }
-    }
+    for (int64_t p = 0; p < count_panels(a); p++)
+        elementwise(output, at(a, p, r0), at(f, p, r0), r1 - r0, panel_vectors(a, p), a->ld);
 }
 
 static void output(int output, fnn_activity *out, int64_t r0, int64_t r1, void *f_rows) {
@@ -139,10 +138,11 @@ static ALWAYS_INLINE real row_weight(const fnn_targets *y, int64_t t) {
     return y->weights ? ((const real *)y->weights)[t] : 1;
 }
 
-/* Rows [r0, r1) of a loss that is a sum over outputs; delta holds f on entry. */
+/* Rows [r0, r1) of a loss that is a sum over outputs. */
 static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *y, fnn_rows rows,
                                          real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
                                          double *losses) {
+    elementwise_output(y->output, &out->h, &out->delta, r0, r1);
     const vec zero = v_set1(0); /* in the padding: it must stay out of the sum and of dh */
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = row_index(rows, r);
@@ -205,27 +205,6 @@ static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, f
         }
         losses[r] = (double)weight * class_loss(y, t, a, r, highest[r - r0], sums[r - r0]);
     }
-}
-
-static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
-                 int64_t r0, int64_t r1, double *losses) {
-    const real scale = (real)inverse_n;
-    if (y->loss == FNN_CROSS_ENTROPY) {
-        for (int64_t r = r0; r < r1; r += LOSS_ROWS)
-            cross_entropy(y, rows, scale, out, r, smaller(r1, r + LOSS_ROWS), losses);
-        return;
-    }
-    elementwise_output(y->output, &out->h, &out->delta, r0, r1);
-    if (y->loss == FNN_BINARY_CROSS_ENTROPY)
-        element_losses(binary_cross_entropy, y, rows, scale, out, r0, r1, losses);
-    else if (y->loss == FNN_POISSON)
-        element_losses(poisson, y, rows, scale, out, r0, r1, losses);
-    else if (y->output == FNN_OUT_IDENTITY)
-        element_losses(squared_error_identity, y, rows, scale, out, r0, r1, losses);
-    else if (y->output == FNN_OUT_SIGMOID)
-        element_losses(squared_error_sigmoid, y, rows, scale, out, r0, r1, losses);
-    else
-        element_losses(squared_error_exp, y, rows, scale, out, r0, r1, losses);
 }
 
 #endif

@@ -12,7 +12,8 @@
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
  *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
- *   v_first(v, n, fill): the first n lanes of v, the others from fill. */
+ *   v_first(v, n, fill): the first n lanes of v, the others from fill;
+ *   v_all(m): whether every lane of m is true. */
 #ifndef FNN_SIMD_H
 #define FNN_SIMD_H
 
@@ -56,7 +57,7 @@ typedef __mmask8 mask;
 #define TO_INT _mm512_castpd_si512
 #define TO_REAL _mm512_castsi512_pd
 #define INT_TO_REAL _mm512_cvtepi64_pd
-#define CMP_LT(a, b) _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)
+#define CMP _mm512_cmp_pd_mask
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -80,7 +81,7 @@ typedef __mmask16 mask;
 #define TO_INT _mm512_castps_si512
 #define TO_REAL _mm512_castsi512_ps
 #define INT_TO_REAL _mm512_cvtepi32_ps
-#define CMP_LT(a, b) _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+#define CMP _mm512_cmp_ps_mask
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -119,8 +120,10 @@ static ALWAYS_INLINE vec v_min(vec a, vec b) { return W(min)(a, b); }
 static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fmadd)(a, b, c); }
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
-static ALWAYS_INLINE mask v_less(vec a, vec b) { return CMP_LT(a, b); }
+static ALWAYS_INLINE mask v_less(vec a, vec b) { return CMP(a, b, _CMP_LT_OQ); }
+static ALWAYS_INLINE mask v_equal(vec a, vec b) { return CMP(a, b, _CMP_EQ_OQ); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(mask_blend)(c, b, a); }
+static ALWAYS_INLINE int v_all(mask c) { return c == (mask)-1; }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) { return W(scalef)(x, n); }
 static ALWAYS_INLINE vec v_exponent(vec x) {
     return INT_TO_REAL(I(sub)(I(srli)(TO_INT(x), FRACTION_BITS), I(set1)(EXPONENT_BIAS)));
@@ -202,7 +205,9 @@ static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fmadd)(a, b, c); 
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(andnot)(W(set1)(-(real)0), a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(cmp)(a, b, _CMP_LT_OQ); }
+static ALWAYS_INLINE mask v_equal(vec a, vec b) { return W(cmp)(a, b, _CMP_EQ_OQ); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a, c); }
+static ALWAYS_INLINE int v_all(mask c) { return W(movemask)(c) == (1 << VL) - 1; }
 /* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
  * for both types. */
 static ALWAYS_INLINE vec pow2(vec n) {
@@ -300,7 +305,11 @@ static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fma)(c, a, b); }
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fms)(c, a, b); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(clt)(a, b); }
+static ALWAYS_INLINE mask v_equal(vec a, vec b) { return W(ceq)(a, b); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(bsl)(c, a, b); }
+static ALWAYS_INLINE int v_all(mask c) {
+    return vgetq_lane_u64((uint64x2_t)c, 0) + 1 == 0 && vgetq_lane_u64((uint64x2_t)c, 1) + 1 == 0;
+}
 /* Not vmaxq and vminq: they treat NaN and the two zeros otherwise than v_max and v_min promise. */
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return v_select(v_less(b, a), a, b); }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return v_select(v_less(a, b), a, b); }
@@ -350,7 +359,9 @@ static ALWAYS_INLINE vec v_div(vec a, vec b) { return a / b; }
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return a < b ? a : b; }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return a < b; }
+static ALWAYS_INLINE mask v_equal(vec a, vec b) { return a == b; }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return c ? a : b; }
+static ALWAYS_INLINE int v_all(mask c) { return c; }
 #ifdef FNN_F64
 static ALWAYS_INLINE vec v_sqrt(vec a) { return sqrt(a); }
 static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return fma(a, b, c); }

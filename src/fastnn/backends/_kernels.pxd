@@ -62,6 +62,10 @@ cdef extern from "fastnn.h" nogil:
     const char *const *fnn_isas()
     const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64)
 
+cdef extern from "fetch.h" nogil:
+    void fnn_fetch(const fnn_input *, const fnn_targets *, fnn_rows, int64_t n_in, int64_t,
+                   int64_t)
+
 cdef extern from "random.h" nogil:
     uint64_t fnn_key(uint64_t seed, uint64_t epoch)
     void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key)

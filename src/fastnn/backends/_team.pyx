@@ -13,8 +13,8 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_flag_get,
-    fnn_flag_set, fnn_rows, fnn_step, fnn_thread_seconds,
+    fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_fetch,
+    fnn_flag_get, fnn_flag_set, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -65,7 +65,9 @@ cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int
     cdef int64_t n_blocks = (share + BLOCK_ROWS - 1) // BLOCK_ROWS
     cdef int64_t block = ((share + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
     cdef fnn_rows rows
-    rows.order, rows.first = run.order, first
+    rows.order, rows.first = run.order, first + n  # what this thread takes next
+    fnn_fetch(&net.X, &net.y, rows, net.layers[0].n_in, r0, min(end, run.n_order - first - n))
+    rows.first = first
     while r0 < end:
         r1 = min(end, r0 + block)
         if not forward_rows(net, rows, r0, r1):
@@ -93,6 +95,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
     cdef int64_t n, part_n, r, batch = run.batch, part = run.part
+    cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
     while True:
@@ -114,7 +117,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             batch, part = batch + n, 0
         if thread == 0:
             for r in range(part_n):
-                run.sum_of_losses += run.losses[r]
+                sum_of_losses += run.losses[r]
+            run.sum_of_losses = sum_of_losses
             run.batch, run.part = batch, part
             run.beta1_power, run.beta2_power = beta1_power, beta2_power
             run.stop = batch == run.n_order

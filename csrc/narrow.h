@@ -1,0 +1,148 @@
+/* Losses of up to SUM_LANES outputs with the rows in the lanes: sums over the outputs then need
+ * no step across lanes, and padding costs nothing. The bits are those of losses.h. */
+#ifndef FNN_NARROW_H
+#define FNN_NARROW_H
+
+#include "losses.h"
+#include "transpose.h"
+
+/* Up to VL rows of a narrow matrix, transposed: one vector for each column. */
+typedef real narrow[SUM_LANES][VL];
+
+static ALWAYS_INLINE void to_columns(const fnn_matrix *X, int64_t r, int count, narrow columns) {
+    for (int64_t c = 0; c < X->cols; c += VL)
+        transpose(element(X, r, c), X->ld, count, columns[c], VL, columns_from(X, c));
+}
+
+static ALWAYS_INLINE void to_rows(narrow columns, const fnn_matrix *X, int64_t r, int count) {
+    for (int64_t c = 0; c < X->cols; c += VL)
+        transpose(columns[c], VL, columns_from(X, c), element(X, r, c), X->ld, count);
+}
+
+/* What the rows r to r + count are compared with. */
+typedef struct {
+    narrow values;
+    real labels[VL], weights[VL];
+} narrow_targets;
+
+static ALWAYS_INLINE void take_targets(const fnn_targets *y, fnn_rows rows, int64_t r, int count,
+                                       int64_t n_out, narrow_targets *out) {
+    for (int i = 0; i < count; i++) {
+        const int64_t t = row_index(rows, r + i);
+        if (y->weights) out->weights[i] = row_weight(y, t);
+        if (y->labels)
+            out->labels[i] = (real)y->labels[t];
+        else
+            for (int64_t c = 0; c < n_out; c++)
+                out->values[c][i] = ((const real *)y->values)[t * n_out + c];
+    }
+}
+
+/* As `total` adds the interleaved sums of one element each. Overwrites the columns. */
+static ALWAYS_INLINE vec narrow_total(narrow columns, int64_t n) {
+    for (int64_t width = SUM_LANES / 2; width > 0; width /= 2)
+        for (int64_t c = 0; c < width && c + width < n; c++)
+            v_store(columns[c], v_add(v_load(columns[c]), v_load(columns[c + width])));
+    return v_load(columns[0]);
+}
+
+static ALWAYS_INLINE vec scale_of(const fnn_targets *y, const narrow_targets *target,
+                                  real inverse_n) {
+    const vec scale = v_set1(inverse_n);
+    return y->weights ? v_mul(v_load(target->weights), scale) : scale;
+}
+
+static ALWAYS_INLINE void store_losses(const fnn_targets *y, const narrow_targets *target, vec loss,
+                                       int count, double *losses) {
+    real lanes[VL];
+    v_store(lanes, loss);
+    for (int i = 0; i < count; i++)
+        losses[i] = y->weights ? (double)target->weights[i] * lanes[i] : lanes[i];
+}
+
+/* As `cross_entropy`, for rows r to r + count, count <= VL. */
+static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n,
+                                 fnn_activity *out, int64_t r, int count, double *losses) {
+    const int64_t n_out = out->h.cols;
+    narrow a, e, sums;
+    narrow_targets target;
+    take_targets(y, rows, r, count, n_out, &target);
+    to_columns(&out->h, r, count, a);
+    vec highest = v_load(a[0]), loss = v_set1(0);
+    for (int64_t c = 1; c < n_out; c++) highest = v_max(highest, v_load(a[c]));
+    for (int64_t c = 0; c < n_out; c++) {
+        vec power = v_exp(v_sub(v_load(a[c]), highest));
+        v_store(e[c], power);
+        v_store(sums[c], power);
+    }
+    const vec sum = narrow_total(sums, n_out), ln_sum = v_log(sum);
+    const vec scale = scale_of(y, &target, inverse_n);
+    for (int64_t c = 0; c < n_out; c++) {
+        vec l = v_add(v_sub(highest, v_load(a[c])), ln_sum), wanted;
+        if (y->labels) {
+            mask is_label = v_equal(v_load(target.labels), v_set1((real)c));
+            wanted = v_select(is_label, v_set1(1), v_set1(0));
+            loss = v_select(is_label, l, loss);
+        } else {
+            wanted = v_load(target.values[c]);
+            loss = v_add(loss, v_mul(wanted, l));
+        }
+        v_store(e[c], v_mul(scale, v_sub(v_div(v_load(e[c]), sum), wanted)));
+    }
+    to_rows(e, &out->delta, r, count);
+    store_losses(y, &target, loss, count, losses + r);
+}
+
+/* As `element_losses`, for rows r to r + count, count <= VL. */
+static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const fnn_targets *y,
+                                                fnn_rows rows, real inverse_n, fnn_activity *out,
+                                                int64_t r, int count, double *losses) {
+    const int64_t n_out = out->h.cols;
+    narrow a, f, sums;
+    narrow_targets target;
+    take_targets(y, rows, r, count, n_out, &target);
+    to_columns(&out->h, r, count, a);
+    elementwise(y->output, a[0], f[0], n_out, 1, VL);
+    const vec scale = scale_of(y, &target, inverse_n);
+    for (int64_t c = 0; c < n_out; c++) {
+        vec dl_da, l = loss(v_load(a[c]), v_load(f[c]), v_load(target.values[c]), &dl_da);
+        v_store(f[c], v_mul(dl_da, scale));
+        v_store(sums[c], l);
+    }
+    to_rows(f, &out->delta, r, count);
+    store_losses(y, &target, narrow_total(sums, n_out), count, losses + r);
+}
+
+static ALWAYS_INLINE void sum_of_elements(element_loss *loss, const fnn_targets *y, fnn_rows rows,
+                                          real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
+                                          double *losses) {
+    if (out->h.cols > SUM_LANES)
+        element_losses(loss, y, rows, inverse_n, out, r0, r1, losses);
+    else
+        for (int64_t r = r0; r < r1; r += VL)
+            narrow_element_losses(loss, y, rows, inverse_n, out, r, (int)smaller(VL, r1 - r),
+                                  losses);
+}
+
+static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
+                 int64_t r0, int64_t r1, double *losses) {
+    const real scale = (real)inverse_n;
+    if (y->loss == FNN_CROSS_ENTROPY && out->h.cols > SUM_LANES)
+        for (int64_t r = r0; r < r1; r += LOSS_ROWS)
+            cross_entropy(y, rows, scale, out, r, smaller(r1, r + LOSS_ROWS), losses);
+    else if (y->loss == FNN_CROSS_ENTROPY)
+        for (int64_t r = r0; r < r1; r += VL)
+            narrow_cross_entropy(y, rows, scale, out, r, (int)smaller(VL, r1 - r), losses);
+    else if (y->loss == FNN_BINARY_CROSS_ENTROPY)
+        sum_of_elements(binary_cross_entropy, y, rows, scale, out, r0, r1, losses);
+    else if (y->loss == FNN_POISSON)
+        sum_of_elements(poisson, y, rows, scale, out, r0, r1, losses);
+    else if (y->output == FNN_OUT_IDENTITY)
+        sum_of_elements(squared_error_identity, y, rows, scale, out, r0, r1, losses);
+    else if (y->output == FNN_OUT_SIGMOID)
+        sum_of_elements(squared_error_sigmoid, y, rows, scale, out, r0, r1, losses);
+    else
+        sum_of_elements(squared_error_exp, y, rows, scale, out, r0, r1, losses);
+}
+
+#endif
