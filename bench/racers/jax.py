@@ -20,7 +20,7 @@ def racer(race: Race) -> None:
     import numpy as np
 
     race.split("imports")
-    X, y, X_test, y_test = map(jnp.asarray, read_mnist())
+    X, y, X_test, y_test = map(jnp.asarray, read_mnist(scaled=False))
     race.split("loading")
     rng = np.random.default_rng(race.seed)
     sizes = ((784, N_HIDDEN), (N_HIDDEN, 10))
@@ -28,8 +28,9 @@ def racer(race: Race) -> None:
     parameters = [W1, np.zeros(N_HIDDEN, np.float32), W2, np.zeros(10, np.float32)]
     m, v = ([np.zeros_like(p) for p in parameters] for _ in "mv")
 
-    def forward(parameters, h):
+    def forward(parameters, pixels):
         W1, b1, W2, b2 = parameters
+        h = pixels.astype(jnp.float32) * (1 / 255)  # fused with the gather: faster than float X
         return jax.nn.relu(h @ W1 + b1) @ W2 + b2
 
     def loss_of(parameters, X, y, rows):
