@@ -143,24 +143,33 @@ def fastest(players: list[Player], seconds: float) -> Player:
     return max(players, key=lambda player: rates[player])
 
 
-def measure(
-    case: Case, competitors: dict[str, Peer], players: list[Player], rounds: int, seconds: float
-) -> list[Result]:
-    """Lets every peer prepare the row, finds its best player, and lets these alternate."""
+def prepare(
+    case: Case, competitors: dict[str, Peer], players: list[Player], seconds: float
+) -> tuple[dict[str, Result], list[Player]]:
+    """Lets every peer prepare the row, up to its first step, and finds its best player.
+
+    The results, by the name of the peer, have no rates yet.
+    """
     results = {name: Result(name, peer.title) for name, peer in competitors.items()}
     best = []
     for name, peer in competitors.items():
-        if not peer.supports(case):
-            results[name].gap = "does not support this row"
-            continue
         own = [player for player in players if player.name == name]
-        for player in own:
-            player.take_row(case)
-        best.append(fastest(own, seconds))
+        if not peer.can_do(case):
+            results[name].gap = f"does not {case.kind} such a network"
+        elif not own:
+            results[name].gap = "left out, since it takes long to start"
+        else:
+            for player in own:
+                player.take_row(case)
+            best.append(fastest(own, seconds))
+    return results, best
+
+
+def play(results: dict[str, Result], best: list[Player], rounds: int, seconds: float) -> None:
+    """Lets the players alternate, and puts their rates into the results."""
     for _ in range(rounds):
         for player in best:
             results[player.name].rates.append(player.turn(seconds))
     for player in best:
         results[player.name].about = player.about
         results[player.name].gap = player.gap
-    return list(results.values())
