@@ -23,7 +23,7 @@ from bench.tables import markdown
 RACERS = {
     "fastnn": "fastnn",
     "pytorch": "PyTorch",
-    "torch_compile": "PyTorch, compiled",
+    "pytorch_compile": "PyTorch compiled",
     "jax": "JAX",
     "sklearn": "scikit-learn",
     "numpy": "NumPy",

@@ -50,7 +50,7 @@ class _Clock(Callback):
     def on_progress(self, run: Run) -> None:
         self.last = time.perf_counter(), (run.epoch - 1) * run.n_samples + run.position
         self.first = self.first or self.last
-        if self.last[0] - self.begin > self.limit and self.last[1] > self.first[1]:
+        if self.last[0] - self.first[0] > self.limit:
             raise _Enough
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bench.racers import BATCH_SIZE, LEARNING_RATE, N_HIDDEN, Race, read_mnist, run
 
 
-def racer(race: Race, compiled: bool = False) -> None:
-    """Trains until race is over; `compiled` gives forward and loss to torch.compile."""
+def racer(race: Race) -> None:
+    """Trains until race is over."""
     import torch
     from torch.nn import functional
 
@@ -27,9 +27,6 @@ def racer(race: Race, compiled: bool = False) -> None:
         f = forward(X.index_select(0, rows))
         return functional.cross_entropy(f, y.index_select(0, rows))
 
-    if compiled:
-        # The last batch is smaller: two shapes, each compiled for itself.
-        loss_of = torch.compile(loss_of, dynamic=False)
     while True:
         for rows in torch.randperm(len(X)).split(BATCH_SIZE):
             optimizer.zero_grad(set_to_none=True)
