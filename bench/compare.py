@@ -123,10 +123,12 @@ def run_of(args: argparse.Namespace) -> dict[str, Any]:
         player.close()
     duration = time.perf_counter() - begin
     turns = f"{args.rounds} rounds of {args.seconds} s (prediction: half of that)"
+    extent = f"{len(cases)} of {len(ROWS)} rows"
+    left_out = ", the others left out," if len(cases) < len(ROWS) else ""
     return {
         "command": " ".join(["python -m bench.compare", *sys.argv[1:]]),
         "machine": about,
-        "settings": f"{len(cases)} of {len(ROWS)} rows, {turns}, {duration:.0f} s in all",
+        "settings": f"{extent}{left_out} in {turns}, {duration:.0f} s in all",
         "rows": rows,
     }
 

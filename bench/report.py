@@ -29,7 +29,8 @@ def times(ratio: float | None) -> str:
 
 def microseconds_per_call(row: Row) -> str:
     """How long one call, or one step, takes."""
-    return f"{row['batch_size'] / row['samples_per_second'] * 1e6:.3g}"
+    microseconds = row["batch_size"] / row["samples_per_second"] * 1e6
+    return f"{microseconds:.3g}" if microseconds < 1000 else f"{microseconds:,.0f}"
 
 
 def summary(rows: list[Row], kind: str) -> str:
@@ -82,19 +83,13 @@ def gaps(rows: list[Row]) -> str:
         if row["gap"]:
             reasons.setdefault(f"{row['title']}: {row['gap']}", []).append(row["row"])
     everywhere = len(by_name(rows))
-    lines = []
-    for reason, names in reasons.items():
-        where = "every row" if len(names) == everywhere else shortened(names)
-        lines.append(f"- gap: {reason} ({where})")
+    lines = [
+        f"- gap: {reason} ({'every row' if len(names) == everywhere else ', '.join(names)})"
+        for reason, names in reasons.items()
+    ]
     if any(row["fma_peak_gflops"] is None for row in rows):
         lines.append("- gap: FMA peak unknown, since the compiled backend is not installed")
     return "\n".join(lines)
-
-
-def shortened(names: list[str], most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def load_note(rows: list[Row]) -> str:

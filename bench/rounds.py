@@ -86,11 +86,11 @@ class Player:
             self._launch()
         self.about = self._ask(f"row {case.name}")
 
-    def turn(self, seconds: float) -> float:
+    def turn(self, seconds: float, pause: float = PAUSE_SECONDS) -> float:
         """Samples per second over about `seconds`, or 0 once the peer has failed."""
         if self.gap:
             return 0.0
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
         answer = self._ask(f"go {seconds}")
         return 0.0 if self.gap else answer["samples"] / answer["seconds"]
 
@@ -150,14 +150,16 @@ def prepare(
 
     The results, by the name of the peer, have no rates yet.
     """
-    results = {name: Result(name, peer.title) for name, peer in competitors.items()}
-    best = []
+    results, best = {}, []
     for name, peer in competitors.items():
+        if not peer.does(case.kind):
+            continue
+        results[name] = Result(name, peer.title)
         own = [player for player in players if player.name == name]
-        if not peer.can_do(case):
-            results[name].gap = f"does not {case.kind} such a network"
+        if not peer.supports(case):
+            results[name].gap = f"cannot {case.kind} such a network"
         elif not own:
-            results[name].gap = "left out, since it takes long to start"
+            results[name].gap = "left out by --quick, since it takes long to start"
         else:
             for player in own:
                 player.take_row(case)

@@ -6,7 +6,7 @@ reads lines on its standard input and answers each with one line of JSON:
 
     row NAME      makes the network and the data of that row of the table, and the first step:
                   {"title", "version", "n_threads", "import_seconds", "first_step_seconds"},
-                  or {"missing": why} if the library is not installed
+                  or {"missing": why} if the library is not installed, or fails
     go SECONDS    trains, or predicts, for about that long: {"seconds", "samples", "value"}
 
 So a driver can keep several peers alive and let them take turns. It drops the first turns of
@@ -61,11 +61,9 @@ class Peer:
     slow_start: bool = False
     supports: Callable[[Case], bool] = lambda case: True
 
-    def can_do(self, case: Case) -> bool:
-        """Whether the library trains, or predicts, such a network."""
-        return (self.train if case.kind == "train" else self.predict) is not None and (
-            self.supports(case)
-        )
+    def does(self, kind: str) -> bool:
+        """Whether the library trains, or predicts, at all."""
+        return {"train": self.train, "predict": self.predict}[kind] is not None
 
     def run(self, case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
         """Trains or predicts for ever."""
@@ -179,6 +177,6 @@ def serve(peer: Peer) -> NoReturn:
             turns.wait()
         except NextRow:
             continue
-        except ImportError as error:
-            turns.tell({"missing": str(error)})
-            sys.exit(1)
+        except Exception as error:
+            turns.tell({"missing": f"{type(error).__name__}: {error}".partition("\n")[0]})
+            raise
