@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import time
@@ -89,7 +90,7 @@ def arguments() -> argparse.Namespace:
     names = list(known_peers())
     add("--peers", nargs="+", choices=names, default=names, help="default: all")
     add("--rounds", type=int, help="default: 7, or 3 if --quick")
-    add("--seconds", type=float, help="a training turn; default: 0.3, or 0.1 if --quick")
+    add("--seconds", type=float, help="a training turn; default: 0.2, or 0.1 if --quick")
     add("--threads", type=int, help="most threads; default: all cores")
     add("--from", dest="source", type=Path, help="figures of an earlier --json, not measured anew")
     add("--json", type=Path, help="write all figures to this file")
@@ -99,7 +100,7 @@ def arguments() -> argparse.Namespace:
     if args.readme and not args.plot:
         parser.error("--readme needs --plot")
     args.rounds = args.rounds or (3 if args.quick else 7)
-    args.seconds = args.seconds or (0.1 if args.quick else 0.3)
+    args.seconds = args.seconds or (0.1 if args.quick else 0.2)
     return args
 
 
@@ -126,7 +127,7 @@ def run_of(args: argparse.Namespace) -> dict[str, Any]:
     extent = f"{len(cases)} of {len(ROWS)} rows"
     left_out = ", the others left out," if len(cases) < len(ROWS) else ""
     return {
-        "command": " ".join(["python -m bench.compare", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "bench.compare", *sys.argv[1:]]),
         "machine": about,
         "settings": f"{extent}{left_out} in {turns}, {duration:.0f} s in all",
         "rows": rows,

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+SMALL_FLOPS = 5e6
+
+
 @dataclass(frozen=True)
 class Case:
     """One task: training, or, where the optimizer is None, prediction in batches."""
@@ -62,6 +65,11 @@ class Case:
         if self.kind == "predict":
             return self.forward_flops_per_sample
         return 3 * self.forward_flops_per_sample - 2 * self.layer_sizes[0] * self.layer_sizes[1]
+
+    @property
+    def small(self) -> bool:
+        """Whether a step, or call, is so little work that what a library does around it counts."""
+        return self.batch_size * self.flops_per_sample < SMALL_FLOPS
 
 
 # Numbers of samples are multiples of the batch size, so that peers with a fixed batch shape do

@@ -2,7 +2,8 @@
 
 Threads that have nothing to do may spin for a while before they sleep. This lets every peer train
 before fastnn does, with pauses of several lengths between them, and prints fastnn's speed as a
-share of its speed after a long pause. rounds.PAUSE_SECONDS is chosen by it.
+share of its speed after a long pause. The last column is what bench.compare does: it waits until
+the threads sleep. `awake` is how long that takes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 
 from bench import machine
 from bench.networks import cases_named
@@ -20,16 +22,25 @@ PAUSES = (0.0, 0.02, 0.05, 0.1)
 LONG_PAUSE, SECONDS = 0.5, 0.1
 
 
-def shares(fastnn: Player, before: Player, rounds: int) -> list[float]:
-    """fastnn's speed after a turn of `before` and each of the pauses, in medians over rounds."""
-    ratios: list[list[float]] = [[] for _ in PAUSES]
+def figures(fastnn: Player, before: Player, rounds: int) -> list[str]:
+    """How long `before` stays awake, and fastnn's speed after each of the pauses."""
+    awake: list[float] = []
+    ratios: list[list[float]] = [[] for _ in (*PAUSES, None)]
     for _ in range(rounds):
-        before.turn(SECONDS)
+        before.turn(SECONDS, settle=False)
         undisturbed = fastnn.turn(SECONDS, LONG_PAUSE)
-        for pause, found in zip(PAUSES, ratios, strict=True):
-            before.turn(SECONDS)
+        for pause, found in zip(PAUSES, ratios, strict=False):
+            before.turn(SECONDS, settle=False)
             found.append(fastnn.turn(SECONDS, pause) / undisturbed)
-    return [statistics.median(found) for found in ratios]
+        before.turn(SECONDS, settle=False)
+        begin = time.perf_counter()
+        before.settle()
+        awake.append(time.perf_counter() - begin)
+        ratios[-1].append(fastnn.turn(SECONDS) / undisturbed)
+    return [
+        f"{statistics.median(awake) * 1e3:.0f} ms",
+        *map(percent, map(statistics.median, ratios)),
+    ]
 
 
 def main() -> None:
@@ -51,10 +62,11 @@ def main() -> None:
         before.take_row(case)
         before.turn(SECONDS)
         if not before.gap:
-            lines.append([peer.title, *map(percent, shares(fastnn, before, args.rounds))])
+            lines.append([peer.title, *figures(fastnn, before, args.rounds)])
         before.close()
     fastnn.close()
-    print(markdown([f"{case.name}, after", *(f"{pause * 1e3:g} ms" for pause in PAUSES)], lines))
+    pauses = [f"{pause * 1e3:g} ms" for pause in PAUSES]
+    print(markdown([f"{case.name}, after", "awake", *pauses, "asleep"], lines))
 
 
 if __name__ == "__main__":

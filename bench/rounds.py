@@ -11,16 +11,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench import machine, peers
 from bench.networks import Case
 from bench.peers import Peer
 
-# Thread pools spin for some milliseconds after their last work (OpenBLAS: 26): let them stop
-# before the next peer's turn begins.
-PAUSE_SECONDS = 0.05
+# Threads of a pool may spin after their last work (OpenBLAS's for a tenth of a second): a turn
+# ends when they sleep, and the next begins a little later. bench.pause shows what that is worth.
+PAUSE_SECONDS, POLL_SECONDS, MOST_POLLS = 0.02, 0.005, 100
 ANSWER_SECONDS = 300
 CALIBRATION_TURNS = 2
 
@@ -38,6 +40,15 @@ def thread_counts(peer: Peer, most: int | None) -> list[int | None]:
         return [most]
     limit = most or machine.n_cores()
     return [*(2**i for i in range(limit.bit_length()) if 2**i < limit), limit]
+
+
+def any_thread_runs(pid: int) -> bool:
+    """Whether a thread of the process has work to do, or spins."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # a thread that has ended
+            if stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 @dataclass
@@ -86,13 +97,24 @@ class Player:
             self._launch()
         self.about = self._ask(f"row {case.name}")
 
-    def turn(self, seconds: float, pause: float = PAUSE_SECONDS) -> float:
+    def turn(self, seconds: float, pause: float = PAUSE_SECONDS, settle: bool = True) -> float:
         """Samples per second over about `seconds`, or 0 once the peer has failed."""
         if self.gap:
             return 0.0
         time.sleep(pause)
         answer = self._ask(f"go {seconds}")
+        if settle:
+            self.settle()
         return 0.0 if self.gap else answer["samples"] / answer["seconds"]
+
+    def settle(self) -> None:
+        """Waits until all threads of the process sleep."""
+        asleep = 0
+        for _ in range(MOST_POLLS):
+            asleep = 0 if any_thread_runs(self.pid) else asleep + 1
+            if asleep == 2:
+                return
+            time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
         """Ends the process."""
@@ -161,6 +183,8 @@ def prepare(
         elif not own:
             results[name].gap = "left out by --quick, since it takes long to start"
         else:
+            if peer.slow_start:  # preparing it for every number of threads would take too long
+                own = own[:1] if case.small else own[-1:]
             for player in own:
                 player.take_row(case)
             best.append(fastest(own, seconds))

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 # So that a call of many steps still ends soon after a turn does.
 FLOPS_PER_CALL, SAMPLES_PER_CALL = 4e9, 100_000
-GATHERED_STEP_FLOPS = 5e6
 
 
 def load(n_threads: int | None, turns: Turns) -> None:
@@ -123,16 +122,15 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
         while True:
             state, losses = many_steps(state, None)
             turns.tick(n_steps * b, float(losses[-1]))
-    gathered = b * case.flops_per_sample < GATHERED_STEP_FLOPS
     many_steps = jitted_scan(
-        step if gathered else lambda state, rows: step(state, tuple(each[rows] for each in data))
+        step if case.small else lambda state, rows: step(state, tuple(each[rows] for each in data))
     )
     rng = np.random.default_rng(0)
     n_steps = min(n_steps, len(X) // b)
     while True:
         calls = rng.permutation(len(X)).astype(np.int32)
         for rows in calls[: len(X) // (n_steps * b) * n_steps * b].reshape(-1, n_steps, b):
-            batches = tuple(np.take(each, rows, axis=0) for each in (X, y)) if gathered else rows
+            batches = tuple(np.take(each, rows, axis=0) for each in (X, y)) if case.small else rows
             state, losses = many_steps(state, batches)
             turns.tick(n_steps * b, float(losses[-1]))
 

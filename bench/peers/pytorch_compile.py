@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.peers import Forward
 
-SMALL_STEP_FLOPS, STEPS_PER_CALL = 5e6, 8
+STEPS_PER_CALL = 8  # where a step is small
 
 
 def load(n_threads: int | None, turns: Turns) -> None:
@@ -98,7 +98,7 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
         while True:
             turns.tick(b, step(X, y))
     steps = compiled(steps)
-    per_call = STEPS_PER_CALL if b * case.flops_per_sample < SMALL_STEP_FLOPS else 1
+    per_call = STEPS_PER_CALL if case.small else 1
     while True:
         calls = torch.randperm(len(X))[: len(X) // (per_call * b) * per_call * b]
         for rows in calls.view(-1, per_call, b):
