@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.report import Row, by_name
+from bench.report import Row
 from bench.tables import count
 
 if TYPE_CHECKING:
@@ -31,65 +31,70 @@ def draw(rows: list[Row], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    titles = dict.fromkeys(row["title"] for row in rows if row["peer"] != "fastnn")
-    marks = dict(zip(titles, MARKS, strict=False))
+    able = dict.fromkeys(row["title"] for row in rows if not row["gap"])
+    able.pop("fastnn", None)
+    marks = dict(zip(able, MARKS, strict=False))
     training = [row for row in rows if row["kind"] == "train"]
     predicting = [row for row in rows if row["kind"] == "predict"]
     batches = list(dict.fromkeys(row["batch_size"] for row in predicting))
-    counts = [len(by_name(training)), len({tuple(row["layer_sizes"]) for row in predicting})]
-    heights = [(n + 2) * INCHES_PER_ROW for n in counts]
-    # text as text, not as outlines of letters, which makes the file a third as large
+    tasks = list(dict.fromkeys(row["row"] for row in training))
+    networks = list(dict.fromkeys(map(network, predicting)))
+    heights = [(len(names) + 2) * INCHES_PER_ROW for names in (tasks, networks)]
+    # text as text, not as outlines of letters, which halves the file
     style = {"font.size": 8, "axes.titlesize": 9, "svg.fonttype": "none", "svg.hashsalt": "fastnn"}
     with plt.rc_context(style):
         figure = plt.figure(figsize=(WIDTH, sum(heights) + 0.8), layout="constrained")
         grid = figure.add_gridspec(2, max(1, len(batches)), height_ratios=heights)
-        panel(figure.add_subplot(grid[0, :]), "training", training, marks)
+        if training:
+            top = figure.add_subplot(grid[0, :], title="training")
+            panel(top, [(tasks.index(row["row"]), row) for row in training], tasks, marks)
         first = None
         for i, batch in enumerate(batches):
-            axes = figure.add_subplot(grid[1, i], sharex=first)
-            these = [row for row in predicting if row["batch_size"] == batch]
-            panel(axes, f"prediction, batch {batch}", these, marks, named=first is None)
+            axes = figure.add_subplot(grid[1, i], sharex=first, title=f"prediction, batch {batch}")
+            placed = [
+                (networks.index(network(row)), row)
+                for row in predicting
+                if row["batch_size"] == batch
+            ]
+            panel(axes, placed, networks if first is None else [""] * len(networks), marks)
             first = first or axes
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+        legend = [
+            plt.Line2D([], [], color=colour, marker=shape, linestyle="", label=title)
+            for title, (colour, shape) in marks.items()
+        ]
+        figure.legend(handles=legend, loc="outside upper center", ncols=len(able), frameon=False)
         label = "samples per second, as a share of fastnn's, which is the line (and at the right)"
         figure.supxlabel(label, fontsize=8)
-        metadata = {"Date": None} if path.suffix == ".svg" else None
+        metadata = {"Date": None, "Creator": None} if path.suffix == ".svg" else None
         figure.savefig(path, dpi=110, facecolor="white", metadata=metadata)
         plt.close(figure)
 
 
+def network(row: Row) -> str:
+    """The layer sizes of a row, such as 784-128-10."""
+    return "-".join(map(str, row["layer_sizes"]))
+
+
 def panel(
-    axes: Axes,
-    title: str,
-    rows: list[Row],
-    marks: dict[str, tuple[str, str]],
-    named: bool = True,
+    axes: Axes, rows: list[tuple[int, Row]], names: list[str], marks: dict[str, tuple[str, str]]
 ) -> None:
-    """One line for each network, one mark on it for each peer, fastnn's own speed at its end."""
-    groups = by_name(rows)
-    axes.set(title=title, xscale="log", ylim=(len(groups) - 0.4, -0.6))
-    axes.axvline(1, color="black", linewidth=1.5, zorder=1)
-    for name, (colour, shape) in marks.items():
+    """One mark for each (line, row): how fast a peer is. fastnn's own speed ends the line."""
+    axes.set(xscale="log", ylim=(len(names) - 0.4, -0.6))
+    axes.axvline(1, color="black", linewidth=1.5, zorder=0.9)
+    for title, (colour, shape) in marks.items():
         points = [
-            (1 / row["ratio"], y)
-            for y, group in enumerate(groups.values())
-            for row in group
-            if row["title"] == name and not row["gap"] and row["ratio"]
+            (1 / row["ratio"], y) for y, row in rows if row["title"] == title and row.get("ratio")
         ]
-        x, y = zip(*points, strict=True) if points else ((), ())
-        axes.scatter(x, y, s=26, color=colour, marker=shape, label=name, zorder=2, linewidths=0)
-    words = [name.removeprefix("predict ").partition(" batch")[0] for name in groups]
-    axes.set_yticks(range(len(words)), words if named else [""] * len(words))
+        if points:
+            axes.plot(*zip(*points, strict=True), shape, color=colour, markersize=5, mew=0)
+    for y, row in rows:
+        if row["peer"] == "fastnn" and not row["gap"]:
+            speed, at = f"{count(row['samples_per_second'])}/s", axes.get_yaxis_transform()
+            axes.text(1.01, y, speed, transform=at, va="center", fontsize=7)
+    axes.set_yticks(range(len(names)), names)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(lambda x, _: f"1/{1 / x:.0f}" if x < 1 else f"{x:g}")
-    axes.tick_params(length=0)
+    axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    for y, group in enumerate(groups.values()):
-        rates = [
-            row["samples_per_second"] for row in group if row["peer"] == "fastnn" and not row["gap"]
-        ]
-        text = f"{count(rates[0])}/s" if rates else ""
-        axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=7)
