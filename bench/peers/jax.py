@@ -112,6 +112,7 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     import numpy as np
 
     X, y = make_data(case)
+    y = y.astype(np.int32) if case.output == "softmax" else y  # what JAX makes of int64 anyway
     turns.begin()
     step = {"sgd": sgd, "adam": adam}[case.optimizer](case)
     state = first_state(case)
