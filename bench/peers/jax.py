@@ -96,17 +96,24 @@ def first_state(case: Case) -> Any:
     return parameters, m, v, jnp.zeros(())
 
 
-def jitted_scan(step: Step, length: int | None = None) -> Step:
-    """Many steps in one call, from a state that it may overwrite."""
-    import jax
+def pick_all(data: Any, _: Any) -> Any:
+    """The batch where it is all of the data."""
+    return data
 
-    return jax.jit(
-        lambda state, batches: jax.lax.scan(step, state, batches, length), donate_argnums=0
-    )
+
+def pick_batch(_: Any, batch: Any) -> Any:
+    """The batch where NumPy has gathered it."""
+    return batch
+
+
+def pick_rows(data: Any, rows: Any) -> Any:
+    """The batch where the scan gathers it."""
+    X, y = data
+    return X[rows], y[rows]
 
 
 def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
-    """Trains for ever. Small batches are gathered by NumPy, which is faster than in the scan."""
+    """Trains for ever. NumPy gathers small batches, which is faster than in the scan."""
     load(n_threads, turns)
     import jax
     import numpy as np
@@ -115,24 +122,28 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     y = y.astype(np.int32) if case.output == "softmax" else y  # what JAX makes of int64 anyway
     turns.begin()
     step = {"sgd": sgd, "adam": adam}[case.optimizer](case)
-    state = first_state(case)
-    b, data = case.batch_size, jax.device_put((X, y))
+    pick = (pick_batch if case.small else pick_rows) if case.shuffled else pick_all
+    b = case.batch_size
     n_steps = max(1, int(min(SAMPLES_PER_CALL, FLOPS_PER_CALL / case.flops_per_sample) / b))
-    if not case.shuffled:
-        many_steps = jitted_scan(lambda state, _: step(state, data), length=n_steps)
-        while True:
-            state, losses = many_steps(state, None)
-            turns.tick(n_steps * b, float(losses[-1]))
-    many_steps = jitted_scan(
-        step if case.small else lambda state, rows: step(state, tuple(each[rows] for each in data))
-    )
+    n_steps = min(n_steps, len(X) // b) if case.shuffled else n_steps
+
+    def many_steps(state: Any, data: Any, batches: Any) -> tuple[Any, Any]:
+        def one_step(state: Any, batch: Any) -> tuple[Any, Any]:
+            return step(state, pick(data, batch))
+
+        return jax.lax.scan(one_step, state, batches, length=n_steps)
+
+    many_steps = jax.jit(many_steps, donate_argnums=0)
+    state, data = first_state(case), jax.device_put((X, y))
+    while not case.shuffled:
+        state, losses = many_steps(state, data, None)
+        turns.tick(n_steps * b, float(losses[-1]))
     rng = np.random.default_rng(0)
-    n_steps = min(n_steps, len(X) // b)
     while True:
-        calls = rng.permutation(len(X)).astype(np.int32)
-        for rows in calls[: len(X) // (n_steps * b) * n_steps * b].reshape(-1, n_steps, b):
-            batches = tuple(np.take(each, rows, axis=0) for each in (X, y)) if case.small else rows
-            state, losses = many_steps(state, batches)
+        order = rng.permutation(len(X)).astype(np.int32)
+        for rows in order[: len(X) // (n_steps * b) * n_steps * b].reshape(-1, n_steps, b):
+            batches = (X.take(rows, axis=0), y.take(rows, axis=0)) if case.small else rows
+            state, losses = many_steps(state, data, batches)
             turns.tick(n_steps * b, float(losses[-1]))
 
 
