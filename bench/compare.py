@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
     add("--rows", nargs="+", default=[], help="parts of row names; default: all rows")
     names = list(known_peers())
     add("--peers", nargs="+", choices=names, default=names, help="default: all")
-    add("--rounds", type=int, help="default: 7, or 3 if --quick")
+    add("--rounds", type=int, help="default: 5, or 3 if --quick")
     add("--seconds", type=float, help="a training turn; default: 0.2, or 0.1 if --quick")
     add("--threads", type=int, help="most threads; default: all cores")
     add("--from", dest="source", type=Path, help="figures of an earlier --json, not measured anew")
@@ -99,7 +99,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.readme and not args.plot:
         parser.error("--readme needs --plot")
-    args.rounds = args.rounds or (3 if args.quick else 7)
+    args.rounds = args.rounds or (3 if args.quick else 5)
     args.seconds = args.seconds or (0.1 if args.quick else 0.2)
     return args
 

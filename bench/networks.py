@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -155,15 +156,19 @@ def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
     but not to a loss so near zero that denormal numbers would slow anybody down. For softmax they
     are class indices (n,) int64, for identity values (n, D_out) float32.
     """
+    X, values = _teacher_data(case.n_samples, case.layer_sizes[0], case.layer_sizes[-1])
+    return X, values if case.output == "identity" else values.argmax(axis=1)
+
+
+@lru_cache(maxsize=1)  # since rows that follow each other often share their data
+def _teacher_data(n: int, n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     rng = np.random.default_rng(20)
-    n, n_in, n_out = case.n_samples, case.layer_sizes[0], case.layer_sizes[-1]
     X = rng.standard_normal((n, n_in), dtype=np.float32)
     teacher = rng.standard_normal((n_in, n_out), dtype=np.float32) / np.float32(n_in**0.5)
     noise = rng.standard_normal((n, n_out), dtype=np.float32)
-    values = X @ teacher + noise
-    return X, values if case.output == "identity" else values.argmax(axis=1)
+    return X, X @ teacher + noise
 
 
 def make_parameters(case: Case) -> list[tuple[np.ndarray, np.ndarray]]:

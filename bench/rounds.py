@@ -154,7 +154,8 @@ class Player:
 
 
 def fastest(players: list[Player], seconds: float) -> Player:
-    """Warms all up, and of several finds the fastest."""
+    """Warms all up, and of several finds the fastest, in turns of half the length."""
+    seconds /= 2
     for player in players:
         player.turn(seconds)
     rates = dict.fromkeys(players, 0.0)
