@@ -24,7 +24,7 @@ from bench.peers import Peer
 # ends when they sleep, and the next begins a little later. bench.pause shows what that is worth.
 PAUSE_SECONDS, POLL_SECONDS, MOST_POLLS = 0.02, 0.005, 100
 ANSWER_SECONDS = 300
-CALIBRATION_TURNS = 2
+CALIBRATION_TURNS, FAR_BEHIND = 2, 0.6
 
 
 def known_peers() -> dict[str, Peer]:
@@ -155,15 +155,12 @@ class Player:
 
 def fastest(players: list[Player], seconds: float) -> Player:
     """Warms all up, and of several finds the fastest, in turns of half the length."""
-    seconds /= 2
-    for player in players:
-        player.turn(seconds)
-    rates = dict.fromkeys(players, 0.0)
-    if len(players) > 1:
-        for _ in range(CALIBRATION_TURNS):
-            for player in players:
-                rates[player] = max(rates[player], player.turn(seconds))
-    return max(players, key=lambda player: rates[player])
+    rates = {player: player.turn(seconds / 2) for player in players}
+    near = [player for player in players if rates[player] >= FAR_BEHIND * max(rates.values())]
+    for _ in range(CALIBRATION_TURNS if len(near) > 1 else 0):
+        for player in near:
+            rates[player] = max(rates[player], player.turn(seconds / 2))
+    return max(near, key=lambda player: rates[player])
 
 
 def prepare(
