@@ -40,6 +40,7 @@ LIMIT_MEMORY_MB = 80
 LIMIT_WHEEL_MB = 2.5
 
 FIRST_STEP_ROW = "784-128-10-b128-adam"
+FIRST_PREDICTION_ROW = "predict 784-128-10 batch 1"  # imports a peer that does not train
 RACERS = Path(__file__).parent / "racers"
 STARTS = 5  # of every peer, for its import and first step
 
@@ -128,10 +129,10 @@ def installed_megabytes(name: str, wheel: Path | None) -> tuple[float, float] | 
     return alone / 1e6, (alone + sum(sum(sizes(dist)) for dist in found.values())) / 1e6
 
 
-def first_step_seconds(name: str) -> tuple[float, float]:
-    """Import, and the first step's, in a new process; making the data does not count."""
+def first_step_seconds(name: str, row: str) -> tuple[float, float]:
+    """Import, and the first step of the row, in a new process; making the data does not count."""
     command = [sys.executable, "-m", f"bench.peers.{name}"]
-    line = f"row {FIRST_STEP_ROW}\n"
+    line = f"row {row}\n"
     done = subprocess.run(command, input=line, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     return answer["import_seconds"], answer["first_step_seconds"]
@@ -155,10 +156,11 @@ def peer_figures(name: str, peer: Peer, wheel: Path | None) -> dict[str, Any]:
     about["alone_mb"], about["installed_mb"] = megabytes or (None, None)
     about["import_s"] = about["first_step_s"] = about["training_mb"] = None
     try:
+        row = FIRST_STEP_ROW if peer.train is not None else FIRST_PREDICTION_ROW
+        n = 1 if peer.slow_start else STARTS
+        starts = [first_step_seconds(name, row) for _ in range(n)]
+        about["import_s"] = statistics.median(start[0] for start in starts)
         if peer.train is not None:
-            n = 1 if peer.slow_start else STARTS
-            starts = [first_step_seconds(name) for _ in range(n)]
-            about["import_s"] = statistics.median(start[0] for start in starts)
             about["first_step_s"] = statistics.median(sum(start) for start in starts)
         if (RACERS / f"{name}.py").exists():
             about["training_mb"] = training_megabytes(name)
