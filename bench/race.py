@@ -102,7 +102,7 @@ def table(results: list[dict[str, Any]], target: float) -> str:
 
 
 def verdict(results: list[dict[str, Any]]) -> str:
-    """How many times sooner than the soonest peer, in time and in time for an epoch."""
+    """How many times sooner than the soonest peer."""
     finished = [r for r in results if not r["gap"]]
     medians = {
         name: statistics.median(r["seconds"] for r in finished if r["racer"] == name)
