@@ -69,7 +69,7 @@ def sample_cost(turns: list[Turn], n: int) -> dict[str, float]:
 
 
 def over_samples(
-    folder: Path, sizes: list[int], rounds: int, seconds: float
+    folder: Path, sizes: list[int], n_threads: int | None, rounds: int, seconds: float
 ) -> list[dict[str, Any]]:
     """The figures of each number of samples."""
     path = folder / "images.npy"
@@ -83,7 +83,7 @@ def over_samples(
 
     def player(n: int):
         X = np.array(mapped[:n]) if n <= IN_MEMORY else mapped[:n]
-        net = MLP(IMAGES.layer_sizes)
+        net = MLP(IMAGES.layer_sizes, n_threads=n_threads)
         settings = {"batch_size": IMAGES.batch_size, "optimizer": IMAGES.optimizer}
         settings["learning_rate"] = IMAGES.learning_rate
         return lambda: train_for(seconds, net, X, y[:n], **settings)
@@ -100,8 +100,10 @@ def over_samples(
     return rows
 
 
-def over_widths(widths: list[int], rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """The figures of each width: three square hidden layers' worth of products."""
+def over_widths(
+    widths: list[int], n_threads: int | None, rounds: int, seconds: float
+) -> list[dict[str, Any]]:
+    """The figures of each width: inputs and three hidden layers of it, so three square products."""
     cases = {}
     for width in widths:
         n = max(2 * WIDE_BATCH, min(51_200, 20_000_000 // width // WIDE_BATCH * WIDE_BATCH))
@@ -109,7 +111,7 @@ def over_widths(widths: list[int], rounds: int, seconds: float) -> list[dict[str
 
     def player(case: Case):
         X, y = make_data(case)
-        net = MLP(case.layer_sizes)
+        net = MLP(case.layer_sizes, n_threads=n_threads)
         settings = {"batch_size": WIDE_BATCH, "optimizer": "sgd", "learning_rate": 0.001}
         return lambda: train_for(seconds, net, X, y, **settings)
 
@@ -163,6 +165,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=["samples", "widths"], help="default: both")
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="of data sets")
     parser.add_argument("--widths", nargs="+", type=int, default=list(WIDTHS))
+    parser.add_argument("--threads", type=int, help="default: fastnn's own choice")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="a turn")
     parser.add_argument("--folder", type=Path, help="for the mapped file; default: temporary")
@@ -173,16 +176,17 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures, and prints Markdown tables; status 1 where the bar is missed."""
     args = arguments()
-    cores, peaks = machine.n_cores(), []
+    cores, peaks = args.threads or machine.n_cores(), []
+    how = args.threads, args.rounds, args.seconds
     samples: list[dict[str, Any]] = []
     widths: list[dict[str, Any]] = []
     peaks.append(machine.fma_peak(cores))
     if args.only != "widths":
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            samples = over_samples(Path(folder), args.sizes, args.rounds, args.seconds)
+            samples = over_samples(Path(folder), args.sizes, *how)
         peaks.append(machine.fma_peak(cores))
     if args.only != "samples":
-        widths = over_widths(args.widths, args.rounds, args.seconds)
+        widths = over_widths(args.widths, *how)
         peaks.append(machine.fma_peak(cores))
     peak = max(p for p in peaks if p) if all(peaks) else None
     print(f"{machine.describe()}, FMA peak {peak or float('nan'):.0f} GFLOP/s")
