@@ -90,7 +90,33 @@ cdef class Kernels:
         X.rows, X.cols = rows, cols
         X.ld = NR if cols > NR else (cols + VL - 1) // VL * VL
         X.data = memory.take(self.matrix_size(&X))
+        X.nonzero = NULL
         return X
+
+    cdef int look_for_zeros(self, Memory memory, fnn_matrix *X) except -1:
+        cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
+        X.nonzero = <uint64_t *> memory.take(panels * X.rows * sizeof(uint64_t))
+        return 0
+
+    cdef list tiles(self, int64_t n_in, int64_t n_out):
+        """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
+        cdef int64_t NR = self.table.NR
+        return [
+            (fnn_tile(block, n_blocks, panel, n_panels),
+             (min(n_in, (block + n_blocks) * NR) - block * NR + 1)
+             * (min(n_out, (panel + n_panels) * NR) - panel * NR))
+            for panel, n_panels in self._groups(n_out) for block, n_blocks in self._groups(n_in)
+        ]
+
+    def _groups(self, columns):
+        """[(first panel, how many)]: of `group`, the largest there may be, less one, if possible."""
+        panels, largest = (columns + self.table.NR - 1) // self.table.NR, self.table.group
+        first, groups = 0, []
+        while first < panels:
+            size = min(panels - first, largest - 1)
+            groups.append((first, size))
+            first += size
+        return groups
 
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept:
         cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
@@ -184,7 +210,6 @@ cdef class Product:
 
     def run(self):
         cdef fnn_step step
-        cdef int64_t NR = self.kernels.table.NR, block, panel
         if self.product == "forward":
             self.kernels.table.forward(&self.layer, &self.left, &self.out, 0, self.m)
         elif self.product == "dh":
@@ -192,10 +217,8 @@ cdef class Product:
         else:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1
-            for panel in range((self.n + NR - 1) // NR):
-                for block in range(max(1, (self.m + NR - 1) // NR)):
-                    self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, block,
-                                              panel, &step)
+            for tile, _ in self.kernels.tiles(self.m, self.n):
+                self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, tile, &step)
 
     def result(self):
         """C, (m, n), of the last run."""
