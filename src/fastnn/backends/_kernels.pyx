@@ -167,7 +167,8 @@ cdef class Product:
     """A @ B, (m, k) @ (k, n), as one of the three products of training, its operands packed once.
 
     product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays
-    float32 or float64, or A uint8; the result has B's dtype.
+    float32 or float64, or A uint8; the result has B's dtype. With skip_zeros, terms are left out
+    whose factor from A is zero, or, in "dW", from either.
     """
     cdef Kernels kernels
     cdef Memory memory
@@ -177,17 +178,17 @@ cdef class Product:
     cdef fnn_activity out
     cdef int64_t m, k, n
 
-    def __init__(self, A, B, product="forward", isa=None):
+    def __init__(self, A, B, product="forward", isa=None, bint skip_zeros=False):
         if product not in ("forward", "dh", "dW"):
             raise ValueError(f"product must be forward, dh or dW, not {product!r}")
         self.kernels, self.memory, self.product = Kernels(B.dtype, isa), Memory(), product
         self.m, self.k, self.n = A.shape[0], A.shape[1], B.shape[1]
         if product == "dW":
-            self.left, self.right = self._gathered(A.T), self._gathered(B)
+            self.left, self.right = self._gathered(A.T, skip_zeros), self._gathered(B, skip_zeros)
             self.layer = self.kernels.layer(self.memory, self.m, self.n, 0, False)
             self.layer.gradient = self.memory.take(self.kernels.matrix_size(&self.layer.W))
             return
-        self.left = self._gathered(A)
+        self.left = self._gathered(A, skip_zeros)
         self.out.h = self.kernels.matrix(self.memory, self.m, self.n)
         self.out.delta = self.kernels.matrix(self.memory, self.m, self.n)
         if product == "forward":
@@ -199,10 +200,12 @@ cdef class Product:
         b = np.zeros(self.layer.n_out, B.dtype)
         self.kernels.table.pack(address(W), address(b), &self.layer)
 
-    cdef fnn_matrix _gathered(self, X):
+    cdef fnn_matrix _gathered(self, X, bint skip_zeros):
         cdef fnn_input source
         cdef fnn_rows rows
         cdef fnn_matrix h = self.kernels.matrix(self.memory, X.shape[0], X.shape[1])
+        if skip_zeros:
+            self.kernels.look_for_zeros(self.memory, &h)
         open_input(X, X.shape[1], &source)
         rows.order, rows.first = NULL, 0
         self.kernels.table.gather(&source, rows, &h, 0, X.shape[0])
