@@ -11,6 +11,7 @@
  *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
+ *   v_nonzero(v): bit i says whether lane i is not zero (a NaN is not);
  *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
  *   v_first(v, n, fill): the first n lanes of v, the others from fill. */
 #ifndef FNN_SIMD_H
@@ -57,6 +58,7 @@ typedef __mmask8 mask;
 #define TO_REAL _mm512_castsi512_pd
 #define INT_TO_REAL _mm512_cvtepi64_pd
 #define CMP_LT(a, b) _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)
+#define CMP_NEQ(a, b) _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ)
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -81,6 +83,7 @@ typedef __mmask16 mask;
 #define TO_REAL _mm512_castsi512_ps
 #define INT_TO_REAL _mm512_cvtepi32_ps
 #define CMP_LT(a, b) _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ)
+#define CMP_NEQ(a, b) _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ)
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -120,6 +123,7 @@ static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fmadd)(a, b, c); 
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return CMP_LT(a, b); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) { return CMP_NEQ(v, v_set1(0)); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(mask_blend)(c, b, a); }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) { return W(scalef)(x, n); }
 static ALWAYS_INLINE vec v_exponent(vec x) {
@@ -202,6 +206,9 @@ static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fmadd)(a, b, c); 
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(andnot)(W(set1)(-(real)0), a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(cmp)(a, b, _CMP_LT_OQ); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) {
+    return (unsigned)W(movemask)(W(cmp)(v, v_set1(0), _CMP_NEQ_UQ));
+}
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a, c); }
 /* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
  * for both types. */
@@ -300,6 +307,13 @@ static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fma)(c, a, b); }
 static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fms)(c, a, b); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(clt)(a, b); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) {
+    real lanes[VL];
+    unsigned bits = 0;
+    v_store(lanes, v);
+    for (int i = 0; i < VL; i++) bits |= (unsigned)(lanes[i] != 0) << i;
+    return bits;
+}
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(bsl)(c, a, b); }
 /* Not vmaxq and vminq: they treat NaN and the two zeros otherwise than v_max and v_min promise. */
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return v_select(v_less(b, a), a, b); }
@@ -350,6 +364,7 @@ static ALWAYS_INLINE vec v_div(vec a, vec b) { return a / b; }
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return a < b ? a : b; }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return a < b; }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) { return v != 0; }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return c ? a : b; }
 #ifdef FNN_F64
 static ALWAYS_INLINE vec v_sqrt(vec a) { return sqrt(a); }
