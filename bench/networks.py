@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+SMALL_FLOPS = 5e6
+
+
 @dataclass(frozen=True)
 class Case:
-    """One training task: network, batch size, optimizer and amount of data."""
+    """One task: training, or, where the optimizer is None, prediction in batches."""
 
     layer_sizes: tuple[int, ...]
     batch_size: int
-    optimizer: str
+    optimizer: str | None
     n_samples: int
     activation: str = "relu"
     output: str = "softmax"
+
+    @property
+    def kind(self) -> str:
+        """train or predict."""
+        return "train" if self.optimizer else "predict"
 
     @property
     def network(self) -> str:
@@ -28,8 +37,15 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The name of the row, such as 784-128-10-b32-adam."""
+        """The name of the row: 784-128-10-b32-adam, or predict 784-128-10 batch 32."""
+        if self.kind == "predict":
+            return f"predict {self.network} batch {self.batch_size}"
         return f"{self.network}-b{self.batch_size}-{self.optimizer}"
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the order of the samples matters: not where all of them are one batch."""
+        return self.batch_size < self.n_samples
 
     @property
     def learning_rate(self) -> float:
@@ -43,55 +59,146 @@ class Case:
 
     @property
     def flops_per_sample(self) -> int:
-        """Floating-point operations of the matrix products of one training sample.
+        """Floating-point operations of the matrix products of one sample.
 
-        Forward, dW and dh are 2 n_in n_out each; the first layer needs no dh.
+        In training, forward, dW and dh are 2 n_in n_out each; the first layer needs no dh.
         """
+        if self.kind == "predict":
+            return self.forward_flops_per_sample
         return 3 * self.forward_flops_per_sample - 2 * self.layer_sizes[0] * self.layer_sizes[1]
+
+    @property
+    def small(self) -> bool:
+        """Whether a step, or call, is so little work that what a library does around it counts."""
+        return self.batch_size * self.flops_per_sample < SMALL_FLOPS
 
 
 # Numbers of samples are multiples of the batch size, so that peers with a fixed batch shape do
 # the same work; the larger data sets do not fit into the caches, as real ones do not.
 CASES = (
     Case((2, 8, 2), 4, "sgd", 40_000),
+    Case((2, 8, 2), 4, "adam", 40_000),
     Case((4, 16, 3), 16, "sgd", 40_000),
+    Case((4, 16, 3), 16, "adam", 40_000),
+    Case((13, 64, 64, 1), 32, "sgd", 32_000, output="identity"),
+    Case((13, 64, 64, 1), 32, "adam", 32_000, output="identity"),
     Case((64, 64, 10), 32, "sgd", 32_000),
+    Case((64, 64, 10), 32, "adam", 32_000),
+    Case((4, 32, 16, 4), 10_000, "adam", 10_000, activation="tanh"),
     Case((784, 128, 10), 32, "sgd", 25_600),
     Case((784, 128, 10), 32, "adam", 25_600),
     Case((784, 128, 10), 128, "sgd", 25_600),
     Case((784, 128, 10), 128, "adam", 25_600),
+    Case((32, 256, 256, 256, 2), 256, "sgd", 51_200),
+    Case((32, 256, 256, 256, 2), 256, "adam", 51_200),
+    Case((28, 300, 300, 300, 300, 300, 2), 100, "sgd", 40_000),
+    Case((28, 300, 300, 300, 300, 300, 2), 100, "adam", 40_000),
     Case((784, 512, 512, 10), 128, "sgd", 25_600),
     Case((784, 512, 512, 10), 128, "adam", 25_600),
-    Case((32, 256, 256, 256, 2), 256, "sgd", 51_200),
+    Case((784, 800, 10), 128, "sgd", 25_600),
+    Case((784, 800, 10), 128, "adam", 25_600),
     Case((1024, 1024, 1024, 1024, 10), 256, "sgd", 10_240),
+    Case((1024, 1024, 1024, 1024, 10), 256, "adam", 10_240),
     Case((2048, 2048, 2048, 10), 512, "sgd", 8_192),
     Case((2048, 2048, 2048, 10), 512, "adam", 8_192),
+    Case((256, 4096, 4096, 10), 1024, "sgd", 4_096),
+    Case((256, 4096, 4096, 10), 1024, "adam", 4_096),
 )
+
+PREDICTION_BATCHES = (1, 32, 4096)
+POOL_BYTES, POOL_BATCHES = 4_000_000, 1024
+
+
+def prediction(case: Case, batch_size: int) -> Case:
+    """The network of `case` predicting, on a pool of inputs beyond the second-level cache."""
+    most = POOL_BYTES // (4 * case.layer_sizes[0] * batch_size)
+    n_samples = batch_size * min(max(most, 2), POOL_BATCHES)
+    return replace(case, batch_size=batch_size, optimizer=None, n_samples=n_samples)
+
+
+PREDICTIONS = tuple(
+    prediction(case, batch_size)
+    for case in {case.network: case for case in CASES}.values()
+    for batch_size in PREDICTION_BATCHES
+)
+ROWS = CASES + PREDICTIONS
+QUICK_ROWS = [
+    "2-8-2-b4-sgd",
+    "13-64-64-1-b32-adam",
+    "4-32-16-4-b10000-adam",
+    "784-128-10-b32-sgd",
+    "784-128-10-b128-adam",
+    "32-256-256-256-2-b256-sgd",
+    "28-300-300-300-300-300-2-b100-adam",
+    "784-800-10-b128-adam",
+    "predict 2-8-2 batch 1",
+    "predict 784-128-10 batch 1",
+    "predict 784-128-10 batch 4096",
+]
 
 
 def cases_named(patterns: list[str]) -> list[Case]:
-    """The cases whose name contains one of `patterns`, all of them if there are none.
+    """The rows whose name contains one of `patterns`, all of them if there are none.
 
     Raises ValueError listing the known names if a pattern matches nothing.
     """
     for pattern in patterns:
-        if not any(pattern in case.name for case in CASES):
-            known = ", ".join(case.name for case in CASES)
+        if not any(pattern in case.name for case in ROWS):
+            known = ", ".join(case.name for case in ROWS)
             raise ValueError(f"no row is called {pattern!r}; the rows are {known}")
-    return [case for case in CASES if not patterns or any(p in case.name for p in patterns)]
+    return [case for case in ROWS if not patterns or any(p in case.name for p in patterns)]
 
 
 def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Dense inputs (n, D_0) float32 and class indices (n,) int64, the same in every process.
+    """Dense inputs (n, D_0) float32 and targets, the same in every process.
 
-    The classes are those of a linear teacher with as much noise as signal: they can be learned,
-    but not to a loss so near zero that denormal numbers would slow anybody down.
+    The targets are those of a linear teacher with as much noise as signal: they can be learned,
+    but not to a loss so near zero that denormal numbers would slow anybody down. For softmax they
+    are class indices (n,) int64, for identity values (n, D_out) float32.
     """
+    X, values = _teacher_data(case.n_samples, case.layer_sizes[0], case.layer_sizes[-1])
+    return X, values if case.output == "identity" else values.argmax(axis=1)
+
+
+@lru_cache(maxsize=1)  # since rows that follow each other often share their data
+def _teacher_data(n: int, n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
 
     rng = np.random.default_rng(20)
-    n, n_in, n_out = case.n_samples, case.layer_sizes[0], case.layer_sizes[-1]
     X = rng.standard_normal((n, n_in), dtype=np.float32)
     teacher = rng.standard_normal((n_in, n_out), dtype=np.float32) / np.float32(n_in**0.5)
     noise = rng.standard_normal((n, n_out), dtype=np.float32)
-    return X, (X @ teacher + noise).argmax(axis=1)
+    return X, X @ teacher + noise
+
+
+def make_parameters(case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights (n_in, n_out) and biases (n_out,) of every layer, the same in every process."""
+    import numpy as np
+
+    rng = np.random.default_rng(21)
+    return [
+        (
+            rng.standard_normal((n_in, n_out), dtype=np.float32) * np.float32((2 / n_in) ** 0.5),
+            rng.standard_normal(n_out, dtype=np.float32) * np.float32(0.1),
+        )
+        for n_in, n_out in pairwise(case.layer_sizes)
+    ]
+
+
+def check_prediction(case: Case, X: np.ndarray, f: np.ndarray) -> None:
+    """Raises ValueError unless f (n, D_out) is what the network of make_parameters makes of X."""
+    import numpy as np
+
+    h, f = X[:32].astype(np.float64), f[:32]
+    *hidden, (W, b) = make_parameters(case)
+    for W_k, b_k in hidden:
+        a = h @ W_k + b_k
+        h = np.tanh(a) if case.activation == "tanh" else np.maximum(a, 0)
+    h = h @ W + b
+    if case.output == "softmax":
+        h = np.exp(h - h.max(axis=1, keepdims=True))
+        h /= h.sum(axis=1, keepdims=True)
+    if f.shape != h.shape or f.dtype != np.float32 or not np.allclose(f, h, 1e-3, 1e-4):
+        raise ValueError(
+            f"{case.name}: wrong result, {f.dtype} {f.shape}, {f[0, :3]} for {h[0, :3]}"
+        )

@@ -11,18 +11,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench import machine, peers
 from bench.networks import Case
 from bench.peers import Peer
 
-# Thread pools spin for some milliseconds after their last work (OpenBLAS: 26): let them stop
-# before the next peer's turn begins.
-PAUSE_SECONDS = 0.05
+# Threads of a pool may spin after their last work (OpenBLAS's for a tenth of a second): a turn
+# ends when they sleep, and the next begins a little later. bench.pause shows what that is worth.
+PAUSE_SECONDS, POLL_SECONDS, MOST_POLLS = 0.02, 0.005, 100
 ANSWER_SECONDS = 300
-CALIBRATION_TURNS = 2
+CALIBRATION_TURNS, FAR_BEHIND = 2, 0.6
 
 
 def known_peers() -> dict[str, Peer]:
@@ -38,6 +40,15 @@ def thread_counts(peer: Peer, most: int | None) -> list[int | None]:
         return [most]
     limit = most or machine.n_cores()
     return [*(2**i for i in range(limit.bit_length()) if 2**i < limit), limit]
+
+
+def any_thread_runs(pid: int) -> bool:
+    """Whether a thread of the process has work to do, or spins."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # a thread that has ended
+            if stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 @dataclass
@@ -86,13 +97,24 @@ class Player:
             self._launch()
         self.about = self._ask(f"row {case.name}")
 
-    def turn(self, seconds: float) -> float:
+    def turn(self, seconds: float, pause: float = PAUSE_SECONDS, settle: bool = True) -> float:
         """Samples per second over about `seconds`, or 0 once the peer has failed."""
         if self.gap:
             return 0.0
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(pause)
         answer = self._ask(f"go {seconds}")
+        if settle:
+            self.settle()
         return 0.0 if self.gap else answer["samples"] / answer["seconds"]
+
+    def settle(self) -> None:
+        """Waits until all threads of the process sleep."""
+        asleep = 0
+        for _ in range(MOST_POLLS):
+            asleep = 0 if any_thread_runs(self.pid) else asleep + 1
+            if asleep == 2:
+                return
+            time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
         """Ends the process."""
@@ -132,35 +154,46 @@ class Player:
 
 
 def fastest(players: list[Player], seconds: float) -> Player:
-    """Warms all up, and of several finds the fastest."""
-    for player in players:
-        player.turn(seconds)
-    rates = dict.fromkeys(players, 0.0)
-    if len(players) > 1:
-        for _ in range(CALIBRATION_TURNS):
-            for player in players:
-                rates[player] = max(rates[player], player.turn(seconds))
-    return max(players, key=lambda player: rates[player])
+    """Warms all up, and of several finds the fastest, in turns of half the length."""
+    rates = {player: player.turn(seconds / 2) for player in players}
+    near = [player for player in players if rates[player] >= FAR_BEHIND * max(rates.values())]
+    for _ in range(CALIBRATION_TURNS if len(near) > 1 else 0):
+        for player in near:
+            rates[player] = max(rates[player], player.turn(seconds / 2))
+    return max(near, key=lambda player: rates[player])
 
 
-def measure(
-    case: Case, competitors: dict[str, Peer], players: list[Player], rounds: int, seconds: float
-) -> list[Result]:
-    """Lets every peer prepare the row, finds its best player, and lets these alternate."""
-    results = {name: Result(name, peer.title) for name, peer in competitors.items()}
-    best = []
+def prepare(
+    case: Case, competitors: dict[str, Peer], players: list[Player], seconds: float
+) -> tuple[dict[str, Result], list[Player]]:
+    """Lets every peer prepare the row, up to its first step, and finds its best player.
+
+    The results, by the name of the peer, have no rates yet.
+    """
+    results, best = {}, []
     for name, peer in competitors.items():
-        if not peer.supports(case):
-            results[name].gap = "does not support this row"
+        if not peer.does(case.kind):
             continue
+        results[name] = Result(name, peer.title)
         own = [player for player in players if player.name == name]
-        for player in own:
-            player.take_row(case)
-        best.append(fastest(own, seconds))
+        if not peer.supports(case):
+            results[name].gap = f"cannot {case.kind} such a network"
+        elif not own:
+            results[name].gap = "left out by --quick, since it takes long to start"
+        else:
+            if peer.slow_start:  # preparing it for every number of threads would take too long
+                own = own[:1] if case.small else own[-1:]
+            for player in own:
+                player.take_row(case)
+            best.append(fastest(own, seconds))
+    return results, best
+
+
+def play(results: dict[str, Result], best: list[Player], rounds: int, seconds: float) -> None:
+    """Lets the players alternate, and puts their rates into the results."""
     for _ in range(rounds):
         for player in best:
             results[player.name].rates.append(player.turn(seconds))
     for player in best:
         results[player.name].about = player.about
         results[player.name].gap = player.gap
-    return list(results.values())

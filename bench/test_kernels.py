@@ -28,6 +28,9 @@ SHAPES = (
     (101, 203, 307),
 )
 
+# There are hundreds of cases: a fraction of a second each.
+pytestmark = pytest.mark.benchmark(max_time=0.3, min_rounds=3)
+
 
 @cache
 def peak(dtype: str, isa: str) -> float:

@@ -31,10 +31,13 @@ enum { FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8 };
 /* A matrix in panels of NR columns, each panel stored [rows][ld]: element (r, c) is
  * data[((c / NR) * rows + r) * ld + c % NR], and every product streams through every operand.
  * ld is NR, or the columns rounded up to whole vectors where one panel holds them all.
- * Columns beyond `cols` are padding: never part of a sum. */
+ * Columns beyond `cols` are padding: never part of a sum. Where zeros are to be left out of sums,
+ * bit c % NR of nonzero[(c / NR) * rows + r] says whether (r, c) may be other than zero; else
+ * nonzero is NULL. */
 typedef struct {
     void *data;
     int64_t rows, cols, ld;
+    uint64_t *nonzero;
 } fnn_matrix;
 
 /* The user's X: n_in columns, strides in bytes; uint8 stands for x / 255. */
@@ -74,6 +77,12 @@ typedef struct {
     fnn_matrix a, h, delta;
 } fnn_activity;
 
+/* The weights that one thread updates together: n_blocks blocks of NR inputs from `block` on, by
+ * n_panels panels of outputs; at most `group` of either, as the table of kernels says. */
+typedef struct {
+    int64_t block, n_blocks, panel, n_panels;
+} fnn_tile;
+
 /* One update of the parameters. A batch may come in several parts, whose gradients add up in row
  * order: `first` starts the sum, `last` ends it and updates; without `update` the sum is left in
  * gradient. */
@@ -86,7 +95,7 @@ typedef struct {
 } fnn_step;
 
 typedef struct {
-    int VL, MR, NR;
+    int VL, MR, NR, group;
     /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. */
     int (*gather)(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1);
     /* a = h_in W + b, h = g(a), for rows r0:r1. */
@@ -100,10 +109,9 @@ typedef struct {
     /* delta of the layer below = (delta W) * g'(a). */
     void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
                      fnn_activity *below, int64_t r0, int64_t r1);
-    /* Rows [block * NR, +NR) and panel `panel` of dW = h_inT delta over rows 0:n, then the
-     * optimizer on them. */
+    /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
-                   int64_t block, int64_t panel, const fnn_step *step);
+                   fnn_tile tile, const fnn_step *step);
     /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also
      * fills Wt. */
     void (*pack)(const void *W, const void *b, fnn_layer *layer);

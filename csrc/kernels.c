@@ -1,9 +1,9 @@
 /* The kernels of one instruction set and dtype: compiled once for each, with FNN_AVX512, FNN_AVX2,
  * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
-#include "gemm.h"
 #include "narrow.h"
-#include "optimizers.h"
+#include "update.h"
+#include "zeros.h"
 
 /* ---- gather */
 
@@ -60,6 +60,7 @@ static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn
                 v_store(at(h0, p, r) + c, x);
                 bad = v_fma(x, v_set1(0), bad);
             }
+            if (h0->nonzero) find_nonzero(h0, p, r, r + 1);
         }
     }
     return bad;
@@ -90,6 +91,7 @@ static ALWAYS_INLINE void finish_forward(const void *context, int64_t p, int64_t
     const fnn_matrix *h = &f->x->h, *a = f->x->a.data ? &f->x->a : h;
     if (f->activation != FNN_IDENTITY)
         activation(f->activation, at(a, p, r0), at(h, p, r0), r1 - r0, panel_vectors(h, p), h->ld);
+    if (h->nonzero) find_nonzero(h, p, r0, r1);
 }
 
 /* Where g' needs a, the sums stay in a and h is written beside them; else h overwrites them. */
@@ -97,7 +99,10 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity
                     int64_t r1) {
     const finish_context context = {layer->activation, out};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
-    product(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+    if (has_many_zeros(h_in, a, r0, r1))
+        product_of_nonzero(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+    else
+        product(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
 }
 
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
@@ -110,70 +115,12 @@ static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_
 static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
                      fnn_activity *below, int64_t r0, int64_t r1) {
     const finish_context context = {activation_below, below};
-    product(delta, &layer->Wt, layer->n_out, 0, &below->delta, r0, r1, finish_backward, &context);
-}
-
-/* ---- update */
-
-/* Wt keeps up with rows [i0, i0 + count) of panel p of W. */
-static void transpose_block(fnn_layer *layer, int64_t i0, int64_t count, int64_t p) {
-    const int64_t n_out = smaller(NR, layer->n_out - p * NR);
-    for (int64_t i = 0; i < count; i += VL)
-        for (int64_t o = 0; o < n_out; o += VL)
-            transpose(at(&layer->W, p, i0 + i) + o, layer->W.ld, (int)smaller(VL, count - i),
-                      at(&layer->Wt, i0 / NR, p * NR + o) + i, layer->Wt.ld,
-                      (int)smaller(VL, n_out - o));
-}
-
-/* dW[rows of the block], then the bias row where it is the last block's turn. */
-static ALWAYS_INLINE void gradient_block(const fnn_layer *layer, const fnn_matrix *h_in,
-                                         const fnn_matrix *delta, int64_t n, int64_t block,
-                                         int64_t panel, int64_t count, enum start start0, real *g) {
-    static const real one = 1;
-    const int nv = panel_vectors(delta, panel);
-    const int has_bias_row = (block + 1) * NR >= layer->n_in;
-    const int64_t ld = layer->W.ld;
-    const int64_t size = block_of(n);
-    int64_t k0 = 0;
-    do {
-        const int64_t K = smaller(size, n - k0);
-        const enum start start = k0 ? FROM_C : start0;
-        const real *B = at(delta, panel, k0);
-        broadcast_operand A = {NULL, 1, h_in->ld, K, 0};
-        for (int64_t i = 0; i < count; i += MR) {
-            A.data = at(h_in, block, k0) + i;
-            tile_of_columns(nv, (int)smaller(MR, count - i), A, K, B, delta->ld, g + i * ld, ld,
-                            start);
-        }
-        if (has_bias_row) {
-            broadcast_operand ones = {&one, 1, 0, K, 0};
-            tile_of_columns(nv, 1, ones, K, B, delta->ld, g + count * ld, ld, start);
-        }
-    } while ((k0 += size) < n);
-}
-
-static void copy_rows(real *to, const real *from, int64_t rows, int64_t vectors, int64_t ld) {
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(to + r * ld, from + r * ld, (size_t)(vectors * VL) * sizeof(real));
-}
-
-static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
-                   int64_t block, int64_t panel, const fnn_step *step) {
-    real g[(NR + 1) * NR];
-    const int64_t i0 = block * NR, count = smaller(NR, layer->n_in - i0), ld = layer->W.ld;
-    const int64_t rows = count + (i0 + NR >= layer->n_in);
-    const int vectors = panel_vectors(&layer->W, panel);
-    const int64_t offset = at(&layer->W, panel, i0) - (real *)layer->W.data;
-    real *W = layer->W.data, *m = layer->m, *v = layer->v, *sums = layer->gradient;
-    if (!step->first) copy_rows(g, sums + offset, rows, vectors, ld);
-    gradient_block(layer, h_in, delta, n, block, panel, count, step->first ? FROM_ZERO : FROM_C, g);
-    if (!step->last || !step->update) {
-        copy_rows(sums + offset, g, rows, vectors, ld);
-        return;
-    }
-    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W + offset, g, count, vectors, ld);
-    optimize(step, W + offset, m + offset, v + offset, g, rows, vectors, ld);
-    if (layer->Wt.data) transpose_block(layer, i0, count, panel);
+    const fnn_matrix *dh = &below->delta;
+    if (has_many_zeros(delta, dh, r0, r1))
+        product_of_nonzero(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
+                           &context);
+    else
+        product(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward, &context);
 }
 
 /* ---- pack and unpack */
@@ -190,7 +137,7 @@ static void pack(const void *W_user, const void *b_user, fnn_layer *layer) {
 }
 
 static void unpack(const fnn_layer *layer, const void *packed, void *W_user, void *b_user) {
-    const fnn_matrix P = {(void *)packed, layer->W.rows, layer->W.cols, layer->W.ld};
+    const fnn_matrix P = {(void *)packed, layer->W.rows, layer->W.cols, layer->W.ld, NULL};
     real *W = W_user, *b = b_user;
     for (int64_t o = 0; o < layer->n_out; o++) {
         for (int64_t i = 0; i < layer->n_in; i++)
@@ -235,6 +182,6 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
 }
 
 const fnn_kernels FNN_TABLE = {
-    VL,       MR,     NR,   gather, forward,       output,   loss,
-    backward, update, pack, unpack, multiply_adds, activate,
+    VL,   MR,       NR,     LARGEST_GROUP, gather, forward,       output,
+    loss, backward, update, pack,          unpack, multiply_adds, activate,
 };

@@ -11,12 +11,12 @@ typedef real narrow[SUM_LANES][VL];
 
 static ALWAYS_INLINE void to_columns(const fnn_matrix *X, int64_t r, int count, narrow columns) {
     for (int64_t c = 0; c < X->cols; c += VL)
-        transpose(element(X, r, c), X->ld, count, columns[c], VL, columns_from(X, c));
+        transpose_vectors(element(X, r, c), X->ld, count, columns[c], VL, columns_from(X, c));
 }
 
 static ALWAYS_INLINE void to_rows(narrow columns, const fnn_matrix *X, int64_t r, int count) {
     for (int64_t c = 0; c < X->cols; c += VL)
-        transpose(columns[c], VL, columns_from(X, c), element(X, r, c), X->ld, count);
+        transpose_vectors(columns[c], VL, columns_from(X, c), element(X, r, c), X->ld, count);
 }
 
 /* What the rows r to r + count are compared with. */

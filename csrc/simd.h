@@ -11,6 +11,7 @@
  *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
+ *   v_nonzero(v): bit i says whether lane i is not zero (a NaN is not);
  *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
  *   v_first(v, n, fill): the first n lanes of v, the others from fill;
  *   v_all(m): whether every lane of m is true. */
@@ -122,6 +123,7 @@ static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c)
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return CMP(a, b, _CMP_LT_OQ); }
 static ALWAYS_INLINE mask v_equal(vec a, vec b) { return CMP(a, b, _CMP_EQ_OQ); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) { return CMP(v, v_set1(0), _CMP_NEQ_UQ); }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(mask_blend)(c, b, a); }
 static ALWAYS_INLINE int v_all(mask c) { return c == (mask)-1; }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) { return W(scalef)(x, n); }
@@ -206,6 +208,9 @@ static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fnmadd)(a, b, c)
 static ALWAYS_INLINE vec v_abs(vec a) { return W(andnot)(W(set1)(-(real)0), a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(cmp)(a, b, _CMP_LT_OQ); }
 static ALWAYS_INLINE mask v_equal(vec a, vec b) { return W(cmp)(a, b, _CMP_EQ_OQ); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) {
+    return (unsigned)W(movemask)(W(cmp)(v, v_set1(0), _CMP_NEQ_UQ));
+}
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a, c); }
 static ALWAYS_INLINE int v_all(mask c) { return W(movemask)(c) == (1 << VL) - 1; }
 /* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
@@ -306,6 +311,13 @@ static ALWAYS_INLINE vec v_fnma(vec a, vec b, vec c) { return W(fms)(c, a, b); }
 static ALWAYS_INLINE vec v_abs(vec a) { return W(abs)(a); }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return W(clt)(a, b); }
 static ALWAYS_INLINE mask v_equal(vec a, vec b) { return W(ceq)(a, b); }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) {
+    real lanes[VL];
+    unsigned bits = 0;
+    v_store(lanes, v);
+    for (int i = 0; i < VL; i++) bits |= (unsigned)(lanes[i] != 0) << i;
+    return bits;
+}
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(bsl)(c, a, b); }
 static ALWAYS_INLINE int v_all(mask c) {
     return vgetq_lane_u64((uint64x2_t)c, 0) + 1 == 0 && vgetq_lane_u64((uint64x2_t)c, 1) + 1 == 0;
@@ -360,6 +372,7 @@ static ALWAYS_INLINE vec v_max(vec a, vec b) { return a > b ? a : b; }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return a < b ? a : b; }
 static ALWAYS_INLINE mask v_less(vec a, vec b) { return a < b; }
 static ALWAYS_INLINE mask v_equal(vec a, vec b) { return a == b; }
+static ALWAYS_INLINE unsigned v_nonzero(vec v) { return v != 0; }
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return c ? a : b; }
 static ALWAYS_INLINE int v_all(mask c) { return c; }
 #ifdef FNN_F64

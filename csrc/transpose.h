@@ -29,8 +29,8 @@ static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t l
 
 /* out[j][i] = in[i][j] for `rows` rows of in, 0 for further i, and n <= VL columns. log2(VL) rounds
  * of interleaving row i with row i + VL/2 turn VL rows into their transpose. */
-static ALWAYS_INLINE void transpose(const real *in, int64_t ld_in, int rows, real *out,
-                                    int64_t ld_out, int n) {
+static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out,
+                                            int64_t ld_out, int n) {
     if (n <= FEW)
         transpose_to(FEW, in, ld_in, rows, out, ld_out, n);
     else

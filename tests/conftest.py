@@ -30,7 +30,7 @@ def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS"):
+    for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS", "FASTNN_SKIP_ZEROS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -6,15 +6,15 @@ reads lines on its standard input and answers each with one line of JSON:
 
     row NAME      makes the network and the data of that row of the table, and the first step:
                   {"title", "version", "n_threads", "import_seconds", "first_step_seconds"},
-                  or {"missing": why} if the library is not installed
-    go SECONDS    trains for about that long: {"seconds", "samples", "loss"}
+                  or {"missing": why} if the library is not installed, or fails
+    go SECONDS    trains, or predicts, for about that long: {"seconds", "samples", "value"}
 
 So a driver can keep several peers alive and let them take turns. It drops the first turns of
 a row as warm-up. The process ends when its input ends.
 
 To add a peer, add a module that defines PEER and calls serve(PEER); nothing lists the peers.
-Such a module imports its library inside its `train` function only, since the driver imports
-the module to learn about the peer, and since the number of threads is set by then.
+Such a module imports its library inside its functions only, since the driver imports the module
+to learn about the peer, and since the number of threads is set by then.
 """
 
 from __future__ import annotations
@@ -27,27 +27,50 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NoReturn
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.networks import CASES, Case
+from bench.networks import ROWS, Case, check_prediction, make_data
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Forward = Callable[[np.ndarray], np.ndarray]
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Calls between two looks at the clock last at least this long.
+BLOCK_SECONDS = 1e-3
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A library, and how it trains a case.
+    """A library, and how it trains and predicts; None for what it does not do.
 
     `train(case, n_threads, turns)` trains for ever and calls `turns.tick` after every step (or
-    every few). A peer that `chooses_threads` is given None instead of every possible number.
-    `version_of` is the distribution whose version is reported.
+    every few). `predict(case, n_threads, turns)` returns a function from inputs (batch_size, D_0)
+    to the outputs of the network of `make_parameters`, both NumPy arrays. A peer that
+    `chooses_threads` is given None instead of every possible number; one of `slow_start` takes
+    seconds to compile a network. `version_of` is the distribution whose version is reported.
     """
 
     title: str
     version_of: str
-    train: Callable[[Case, int | None, Turns], NoReturn]
+    train: Callable[[Case, int | None, Turns], NoReturn] | None = None
+    predict: Callable[[Case, int | None, Turns], Forward] | None = None
     chooses_threads: bool = False
+    slow_start: bool = False
     supports: Callable[[Case], bool] = lambda case: True
+
+    def does(self, kind: str) -> bool:
+        """Whether the library trains, or predicts, at all."""
+        return {"train": self.train, "predict": self.predict}[kind] is not None
+
+    def run(self, case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
+        """Trains or predicts for ever."""
+        if case.kind == "train":
+            self.train(case, n_threads, turns)
+        forward = self.predict(case, n_threads, turns)
+        predict_in_blocks(forward, case, turns)
 
 
 class NextRow(BaseException):
@@ -79,8 +102,8 @@ class Turns:
         """Starts the clock of the first step; making the data does not count."""
         self._begin = time.perf_counter()
 
-    def tick(self, samples: int, loss: Any) -> None:
-        """Counts `samples` more; `loss` is anything that float() takes, read once a turn.
+    def tick(self, samples: int, value: Any) -> None:
+        """Counts `samples` more; `value`, the loss or a prediction, is read once a turn by float().
 
         Raises NextRow for another row, and SystemExit when there are no more turns.
         """
@@ -93,7 +116,7 @@ class Turns:
             self.tell(self._about | {"first_step_seconds": now - self._begin})
         else:
             answer = {"seconds": now - self._begin, "samples": self._samples}
-            self.tell(answer | {"loss": float(loss)})
+            self.tell(answer | {"value": float(value)})
         self.wait()
 
     def tell(self, answer: dict[str, Any]) -> None:
@@ -113,6 +136,26 @@ class Turns:
         self._deadline += float(argument)
 
 
+def predict_in_blocks(forward: Forward, case: Case, turns: Turns) -> NoReturn:
+    """Predicts for ever, another batch in every call, after the first results are found right."""
+    X, _ = make_data(case)
+    n = case.batch_size
+    # copies, since an array of a user's own begins where the allocator has put it
+    batches = [X[first : first + n].copy() for first in range(0, len(X), n)]
+    f = forward(batches[0])
+    turns.tick(n, f[0, 0])
+    check_prediction(case, batches[0], f)
+    inputs, calls = cycle(batches), 1
+    while True:
+        begin = time.perf_counter()
+        for batch in islice(inputs, calls):
+            f = forward(batch)
+        seconds = time.perf_counter() - begin
+        turns.tick(calls * n, f[0, 0])
+        if seconds < BLOCK_SECONDS:
+            calls *= 2
+
+
 def serve(peer: Peer) -> NoReturn:
     """The main program of a peer's module."""
     parser = argparse.ArgumentParser()
@@ -126,14 +169,14 @@ def serve(peer: Peer) -> NoReturn:
     except PackageNotFoundError:
         about["version"] = "of the source tree"
     turns = Turns(about)
-    cases = {case.name: case for case in CASES}
+    cases = {case.name: case for case in ROWS}
     while True:
         try:
             if turns.row:
-                peer.train(cases[turns.row], n_threads, turns)
+                peer.run(cases[turns.row], n_threads, turns)
             turns.wait()
         except NextRow:
             continue
-        except ImportError as error:
-            turns.tell({"missing": str(error)})
-            sys.exit(1)
+        except Exception as error:
+            turns.tell({"missing": f"{type(error).__name__}: {error}".partition("\n")[0]})
+            raise

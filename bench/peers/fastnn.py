@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from bench.networks import Case, make_data
+from bench.networks import Case, make_data, make_parameters
 from bench.peers import Peer, Turns, serve
+
+if TYPE_CHECKING:
+    from bench.peers import Forward
 
 
 def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
@@ -33,6 +36,7 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
         "batch_size": case.batch_size,
         "optimizer": case.optimizer,
         "learning_rate": case.learning_rate,
+        "shuffle": case.shuffled,
     }
     first = slice(0, case.batch_size)
     net.fit(X[first], y[first], epochs=1, callbacks=(Pause(),), **settings)
@@ -40,7 +44,20 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     raise AssertionError("training is to end with the turns")
 
 
-PEER = Peer("fastnn", version_of="fastnn-cpu", train=train, chooses_threads=True)
+def predict(case: Case, n_threads: int | None, turns: Turns) -> Forward:
+    """`MLP.forward`, as users call it."""
+    from fastnn import MLP
+
+    turns.imported()
+    parameters = make_parameters(case)
+    turns.begin()
+    net = MLP(case.layer_sizes, activation=case.activation, output=case.output, n_threads=n_threads)
+    net.weights = [W.T for W, _ in parameters]
+    net.biases = [b for _, b in parameters]
+    return net.forward
+
+
+PEER = Peer("fastnn", version_of="fastnn-cpu", train=train, predict=predict, chooses_threads=True)
 
 if __name__ == "__main__":
     serve(PEER)

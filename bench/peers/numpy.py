@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
-from bench.networks import Case, make_data
+from bench.networks import Case, make_data, make_parameters
 from bench.peers import Peer, Turns, serve
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bench.peers import Forward
 
 
 def _views(flat: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -26,16 +28,17 @@ def _views(flat: np.ndarray, sizes: tuple[int, ...]) -> tuple[list[np.ndarray], 
 class _Network:
     """Parameters, their gradient, and every buffer that one batch needs."""
 
-    def __init__(self, sizes: tuple[int, ...], batch_size: int) -> None:
+    def __init__(self, case: Case) -> None:
         import numpy as np
 
-        rng = np.random.default_rng(0)
+        self.tanh, self.softmax = case.activation == "tanh", case.output == "softmax"
+        sizes, batch_size = case.layer_sizes, case.batch_size
         count = sum((a + 1) * b for a, b in pairwise(sizes))
         self.parameters, self.gradient = np.zeros((2, count), np.float32)
         self.W, self.b = _views(self.parameters, sizes)
         self.dW, self.db = _views(self.gradient, sizes)
-        for W in self.W:
-            W[...] = rng.standard_normal(W.shape) * (2 / W.shape[0]) ** 0.5
+        for W, b, (W_0, b_0) in zip(self.W, self.b, make_parameters(case), strict=True):
+            W[...], b[...] = W_0, b_0
         self.h = [np.empty((batch_size, size), np.float32) for size in sizes]
         self.delta = [np.empty((batch_size, size), np.float32) for size in sizes[1:]]
         self.positive = [np.empty((batch_size, size), bool) for size in sizes[1:-1]]
@@ -43,17 +46,38 @@ class _Network:
         # where in the flattened output each row starts, to pick one class of every row
         self.row_start = np.arange(batch_size) * sizes[-1]
 
-    def step_gradient(self, y: np.ndarray) -> float:
-        """The loss of the batch in h[0], and its gradient in `gradient`. y (batch_size,)."""
+    def forward(self) -> np.ndarray:
+        """From h[0] to the last pre-activation, (batch_size, n_out)."""
         import numpy as np
 
-        h, delta, last = self.h, self.delta, len(self.W) - 1
+        h, last = self.h, len(self.W) - 1
         for k, (W, b) in enumerate(zip(self.W, self.b, strict=True)):
             np.dot(h[k], W, out=h[k + 1])
             h[k + 1] += b
-            if k < last:
+            if k < last and self.tanh:
+                np.tanh(h[k + 1], out=h[k + 1])
+            elif k < last:
                 np.maximum(h[k + 1], 0, out=h[k + 1])
-        f, f_minus_y = h[-1], delta[-1]
+        return h[-1]
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The outputs (batch_size, n_out), in an array of their own."""
+        import numpy as np
+
+        self.h[0] = X
+        a = self.forward()
+        if not self.softmax:
+            return a.copy()
+        a -= np.maximum.reduce(a, axis=1, out=self.column, keepdims=True)
+        f = np.exp(a)
+        f /= np.add.reduce(f, axis=1, out=self.column, keepdims=True)
+        return f
+
+    def cross_entropy(self, y: np.ndarray) -> float:
+        """The loss against classes y (batch_size,), and delta of the last layer."""
+        import numpy as np
+
+        f, f_minus_y = self.h[-1], self.delta[-1]
         f -= np.maximum.reduce(f, axis=1, out=self.column, keepdims=True)
         at_label = self.row_start + y
         np.exp(f, out=f_minus_y)
@@ -62,13 +86,35 @@ class _Network:
         f_minus_y /= self.column
         f_minus_y.ravel()[at_label] -= 1
         f_minus_y *= np.float32(1 / len(y))
-        for k in range(last, -1, -1):
+        return loss
+
+    def squared_error(self, y: np.ndarray) -> float:
+        """The loss against values y (batch_size, n_out), and delta of the last layer."""
+        import numpy as np
+
+        f_minus_y = np.subtract(self.h[-1], y, out=self.delta[-1])
+        loss = float(np.vdot(f_minus_y, f_minus_y)) / (2 * len(y))
+        f_minus_y *= np.float32(1 / len(y))
+        return loss
+
+    def step_gradient(self, y: np.ndarray) -> float:
+        """The loss of the batch in h[0], and its gradient in `gradient`."""
+        import numpy as np
+
+        self.forward()
+        loss = self.cross_entropy(y) if self.softmax else self.squared_error(y)
+        h, delta = self.h, self.delta
+        for k in range(len(self.W) - 1, -1, -1):
             np.dot(h[k].T, delta[k], out=self.dW[k])
             np.add.reduce(delta[k], axis=0, out=self.db[k])
             if k:
                 np.dot(delta[k], self.W[k].T, out=delta[k - 1])
-                np.greater(h[k], 0, out=self.positive[k - 1])
-                delta[k - 1] *= self.positive[k - 1]
+                if self.tanh:
+                    h[k] *= h[k]
+                    delta[k - 1] *= np.subtract(1, h[k], out=h[k])
+                else:
+                    np.greater(h[k], 0, out=self.positive[k - 1])
+                    delta[k - 1] *= self.positive[k - 1]
         return loss
 
 
@@ -117,20 +163,33 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     turns.imported()
     X, y = make_data(case)
     turns.begin()
-    net = _Network(case.layer_sizes, case.batch_size)
+    net = _Network(case)
     optimizer = {"sgd": _SGD, "adam": _Adam}[case.optimizer](net, case.learning_rate)
     rng = np.random.default_rng(0)
-    while True:
-        order = rng.permutation(len(X)).reshape(-1, case.batch_size)
-        for rows in order:
+    while case.shuffled:
+        for rows in rng.permutation(len(X)).reshape(-1, case.batch_size):
             # "clip" because the default mode checks by way of a second buffer
             np.take(X, rows, axis=0, out=net.h[0], mode="clip")
             loss = net.step_gradient(y[rows])
             optimizer.step()
             turns.tick(case.batch_size, loss)
+    net.h[0] = X
+    while True:
+        loss = net.step_gradient(y)
+        optimizer.step()
+        turns.tick(case.batch_size, loss)
 
 
-PEER = Peer("NumPy", version_of="numpy", train=train)
+def predict(case: Case, n_threads: int | None, turns: Turns) -> Forward:
+    """Products into buffers made once."""
+    import numpy  # noqa: F401
+
+    turns.imported()
+    turns.begin()
+    return _Network(case).predict
+
+
+PEER = Peer("NumPy", version_of="numpy", train=train, predict=predict)
 
 if __name__ == "__main__":
     serve(PEER)

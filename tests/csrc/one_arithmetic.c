@@ -41,9 +41,16 @@ static void *numbers(size_t count) {
 
 static fnn_matrix matrix(int64_t rows, int64_t cols) {
     int64_t NR = kernels->NR, VL = kernels->VL, panels = (cols + NR - 1) / NR;
-    fnn_matrix X = {NULL, rows, cols, cols > NR ? NR : (cols + VL - 1) / VL * VL};
+    fnn_matrix X = {NULL, rows, cols, cols > NR ? NR : (cols + VL - 1) / VL * VL, NULL};
     X.data = calloc((size_t)(panels * rows * X.ld), item);
     return X;
+}
+
+/* Have the zeros of h, and of the delta that has the same, left out of products. */
+static void look_for_zeros(fnn_activity *x) {
+    int64_t panels = (x->h.cols + kernels->NR - 1) / kernels->NR;
+    x->h.nonzero = calloc((size_t)(panels * x->h.rows), sizeof(uint64_t));
+    x->delta.nonzero = x->h.nonzero;
 }
 
 static void activations(void) {
@@ -62,20 +69,21 @@ static void activations(void) {
     }
 }
 
-static void build(fnn_layer *layers, fnn_activity *x) {
+static void build(fnn_layer *layers, fnn_activity *x, int activation) {
     memset(layers, 0, LAYERS * sizeof *layers);
     memset(x, 0, (LAYERS + 1) * sizeof *x);
     x[0].h = matrix(N, SIZES[0]);
     for (int k = 0; k < LAYERS; k++) {
         int n_in = SIZES[k], n_out = SIZES[k + 1];
-        layers[k] =
-            (fnn_layer){.n_in = n_in, .n_out = n_out, .activation = k < LAYERS - 1 ? FNN_TANH : 0};
+        layers[k] = (fnn_layer){
+            .n_in = n_in, .n_out = n_out, .activation = k < LAYERS - 1 ? activation : 0};
         layers[k].W = matrix(n_in + 1, n_out);
         layers[k].Wt = matrix(n_out, n_in);
         layers[k].m = matrix(n_in + 1, n_out).data;
         layers[k].v = matrix(n_in + 1, n_out).data;
         x[k + 1].h = matrix(N, n_out);
         x[k + 1].delta = matrix(N, n_out);
+        if (layers[k].activation == FNN_RELU) look_for_zeros(&x[k + 1]);
         const void *W = numbers((size_t)(n_in * n_out));
         kernels->pack(W, numbers((size_t)n_out), &layers[k]);
     }
@@ -92,15 +100,16 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_input *X, con
     for (int k = 0; k < LAYERS; k++)
         for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
             for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
-                kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N, block, panel, step);
+                kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N,
+                                (fnn_tile){block, 1, panel, 1}, step);
 }
 
-static void training(void) {
+static void training(int activation) {
     fnn_layer layers[LAYERS];
     fnn_activity x[LAYERS + 1];
     int32_t labels[N];
     double losses[N];
-    build(layers, x);
+    build(layers, x, activation);
     for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
     fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
@@ -142,6 +151,7 @@ int main(int argc, char **argv) {
     kernels = fnn_kernels_for(argv[1], is_f64);
     if (!kernels) return 1;
     activations();
-    training();
+    training(FNN_TANH);
+    training(FNN_RELU);
     return 0;
 }

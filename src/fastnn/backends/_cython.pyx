@@ -1,4 +1,6 @@
 """The compiled backend: an engine over the loops of _team and the kernels of csrc."""
+import os
+
 import numpy as np
 
 from libc.math cimport INFINITY
@@ -33,6 +35,9 @@ cdef double PART_FLOPS = 3e10
 # sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
 cdef double ROW_FLOPS = 3_000.0
+
+# Where neither side of a product is at least so wide, looking for zeros costs more than it saves.
+cdef int LEAST_WIDTH = 32
 
 # A team whose threads had their cores for a smaller share of the time than this is crowded. In
 # seconds: the length of a trial of another size, from trial to trial, and until all is forgotten.
@@ -111,6 +116,7 @@ cdef class Engine:
     cdef int64_t n_in, n_out
     cdef bint n_threads_given
     cdef readonly int n_threads
+    cdef readonly bint skip_zeros
     cdef readonly object network
     cdef Workspace spare
     cdef TeamSize team
@@ -129,6 +135,7 @@ cdef class Engine:
         self.kernels = Kernels(network.dtype)
         self.n_threads_given = n_threads is not None
         self.n_threads = n_threads or cpu_count()
+        self.skip_zeros = os.environ.get("FASTNN_SKIP_ZEROS") != "0"
         self.n_layers, self.n_in, self.n_out = network.n_layers, network.n_in, network.n_out
         self.output = OUTPUTS.index(network.output)
         self.flops_per_row = network.flops_per_sample
@@ -145,19 +152,14 @@ cdef class Engine:
         self._lay_tiles()
 
     def _lay_tiles(self):
-        cdef int64_t NR = self.kernels.table.NR, blocks, panels, block, panel, columns
         cdef int k
-        counts = [((n_in + NR - 1) // NR, (n_out + NR - 1) // NR)
-                  for n_out, n_in in self.network.shapes]
-        self.tiles = <weight_tile *> self.memory.take(
-            sum(blocks * panels for blocks, panels in counts) * sizeof(weight_tile))
-        for k, (blocks, panels) in enumerate(counts):
-            for panel in range(panels):
-                columns = min(NR, self.layers[k].n_out - panel * NR)
-                for block in range(blocks):
-                    self.tiles[self.n_tiles] = weight_tile(k, block, panel, self.total_cost)
-                    self.n_tiles += 1
-                    self.total_cost += (min(NR, self.layers[k].n_in - block * NR) + 1) * columns
+        tiles = [(k, tile, cost) for k, (n_out, n_in) in enumerate(self.network.shapes)
+                 for tile, cost in self.kernels.tiles(n_in, n_out)]
+        self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
+        for k, tile, cost in tiles:
+            self.tiles[self.n_tiles] = weight_tile(k, tile, self.total_cost)
+            self.n_tiles += 1
+            self.total_cost += cost
 
     @property
     def isa(self):
@@ -342,7 +344,20 @@ cdef class Engine:
                 x.delta = self.kernels.matrix(workspace.memory, rows, width)
             if 0 < k < self.n_layers and self.kernels.needs_a(self.layers[k - 1].activation):
                 x.a = self.kernels.matrix(workspace.memory, rows, width)
+            if self._looks_for_zeros(k):
+                self.kernels.look_for_zeros(workspace.memory, &x.h)
+                x.delta.nonzero = x.h.nonzero  # h = 0 only where g' = 0
         return workspace
+
+    cdef bint _looks_for_zeros(self, int k):
+        """Where h_k may have many zeros, and is wide enough, as a neighbour is, to gain by it."""
+        sizes = self.network.layer_sizes
+        if not self.skip_zeros or k == self.n_layers or sizes[k] < LEAST_WIDTH:
+            return False
+        if k == 0:
+            return sizes[1] >= LEAST_WIDTH
+        is_relu = self.network.activations[k - 1] == "relu"
+        return is_relu and max(sizes[k - 1], sizes[k + 1]) >= LEAST_WIDTH
 
     cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
         net.kernels = self.kernels.table

@@ -9,6 +9,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_matrix:
         void *data
         int64_t rows, cols, ld
+        uint64_t *nonzero
 
     ctypedef struct fnn_input:
         const char *data
@@ -36,13 +37,16 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_activity:
         fnn_matrix a, h, delta
 
+    ctypedef struct fnn_tile:
+        int64_t block, n_blocks, panel, n_panels
+
     ctypedef struct fnn_step:
         int optimizer, first, last, update
         double learning_rate, l2, l1, momentum, nesterov
         double beta1, beta2, eps, inverse_root
 
     ctypedef struct fnn_kernels:
-        int VL, MR, NR
+        int VL, MR, NR, group
         int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
         void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
                         int64_t) noexcept nogil
@@ -51,8 +55,8 @@ cdef extern from "fastnn.h" nogil:
                      double *) noexcept nogil
         void (*backward)(const fnn_layer *, const fnn_matrix *, int, fnn_activity *, int64_t,
                          int64_t) noexcept nogil
-        void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, int64_t,
-                       int64_t, const fnn_step *) noexcept nogil
+        void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, fnn_tile,
+                       const fnn_step *) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
         void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
@@ -97,6 +101,8 @@ cdef class Kernels:
     cdef readonly object dtype
     cdef int itemsize
     cdef fnn_matrix matrix(self, Memory memory, int64_t rows, int64_t cols)
+    cdef int look_for_zeros(self, Memory memory, fnn_matrix *X) except -1
+    cdef list tiles(self, int64_t n_in, int64_t n_out)
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept
     cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
                          bint transposed)

@@ -90,7 +90,33 @@ cdef class Kernels:
         X.rows, X.cols = rows, cols
         X.ld = NR if cols > NR else (cols + VL - 1) // VL * VL
         X.data = memory.take(self.matrix_size(&X))
+        X.nonzero = NULL
         return X
+
+    cdef int look_for_zeros(self, Memory memory, fnn_matrix *X) except -1:
+        cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
+        X.nonzero = <uint64_t *> memory.take(panels * X.rows * sizeof(uint64_t))
+        return 0
+
+    cdef list tiles(self, int64_t n_in, int64_t n_out):
+        """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
+        cdef int64_t NR = self.table.NR
+        return [
+            (fnn_tile(block, n_blocks, panel, n_panels),
+             (min(n_in, (block + n_blocks) * NR) - block * NR + 1)
+             * (min(n_out, (panel + n_panels) * NR) - panel * NR))
+            for panel, n_panels in self._groups(n_out) for block, n_blocks in self._groups(n_in)
+        ]
+
+    def _groups(self, columns):
+        """[(first panel, how many)]: of `group`, the largest there may be, less one, if possible."""
+        panels, largest = (columns + self.table.NR - 1) // self.table.NR, self.table.group
+        first, groups = 0, []
+        while first < panels:
+            size = min(panels - first, largest - 1)
+            groups.append((first, size))
+            first += size
+        return groups
 
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept:
         cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
@@ -141,7 +167,8 @@ cdef class Product:
     """A @ B, (m, k) @ (k, n), as one of the three products of training, its operands packed once.
 
     product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays
-    float32 or float64, or A uint8; the result has B's dtype.
+    float32 or float64, or A uint8; the result has B's dtype. With skip_zeros, terms are left out
+    whose factor from A is zero, or, in "dW", from either.
     """
     cdef Kernels kernels
     cdef Memory memory
@@ -151,17 +178,17 @@ cdef class Product:
     cdef fnn_activity out
     cdef int64_t m, k, n
 
-    def __init__(self, A, B, product="forward", isa=None):
+    def __init__(self, A, B, product="forward", isa=None, bint skip_zeros=False):
         if product not in ("forward", "dh", "dW"):
             raise ValueError(f"product must be forward, dh or dW, not {product!r}")
         self.kernels, self.memory, self.product = Kernels(B.dtype, isa), Memory(), product
         self.m, self.k, self.n = A.shape[0], A.shape[1], B.shape[1]
         if product == "dW":
-            self.left, self.right = self._gathered(A.T), self._gathered(B)
+            self.left, self.right = self._gathered(A.T, skip_zeros), self._gathered(B, skip_zeros)
             self.layer = self.kernels.layer(self.memory, self.m, self.n, 0, False)
             self.layer.gradient = self.memory.take(self.kernels.matrix_size(&self.layer.W))
             return
-        self.left = self._gathered(A)
+        self.left = self._gathered(A, skip_zeros)
         self.out.h = self.kernels.matrix(self.memory, self.m, self.n)
         self.out.delta = self.kernels.matrix(self.memory, self.m, self.n)
         if product == "forward":
@@ -173,10 +200,12 @@ cdef class Product:
         b = np.zeros(self.layer.n_out, B.dtype)
         self.kernels.table.pack(address(W), address(b), &self.layer)
 
-    cdef fnn_matrix _gathered(self, X):
+    cdef fnn_matrix _gathered(self, X, bint skip_zeros):
         cdef fnn_input source
         cdef fnn_rows rows
         cdef fnn_matrix h = self.kernels.matrix(self.memory, X.shape[0], X.shape[1])
+        if skip_zeros:
+            self.kernels.look_for_zeros(self.memory, &h)
         open_input(X, X.shape[1], &source)
         rows.order, rows.first = NULL, 0
         self.kernels.table.gather(&source, rows, &h, 0, X.shape[0])
@@ -184,7 +213,6 @@ cdef class Product:
 
     def run(self):
         cdef fnn_step step
-        cdef int64_t NR = self.kernels.table.NR, block, panel
         if self.product == "forward":
             self.kernels.table.forward(&self.layer, &self.left, &self.out, 0, self.m)
         elif self.product == "dh":
@@ -192,10 +220,8 @@ cdef class Product:
         else:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1
-            for panel in range((self.n + NR - 1) // NR):
-                for block in range(max(1, (self.m + NR - 1) // NR)):
-                    self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, block,
-                                              panel, &step)
+            for tile, _ in self.kernels.tiles(self.m, self.n):
+                self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, tile, &step)
 
     def result(self):
         """C, (m, n), of the last run."""

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
     fnn_activity, fnn_barrier, fnn_flag, fnn_input, fnn_kernels, fnn_layer, fnn_rows, fnn_step,
-    fnn_targets,
+    fnn_targets, fnn_tile,
 )
 
 cdef enum:
@@ -27,7 +27,7 @@ ctypedef struct network_pass:
 
 ctypedef struct weight_tile:
     int layer
-    int64_t block, panel
+    fnn_tile part
     int64_t cost_before  # of all tiles before this one
 
 

@@ -88,7 +88,7 @@ cdef void weights_phase(training_run *run, int thread, int size, int64_t n,
         tile = &run.tiles[i]
         if low <= tile.cost_before < high:
             net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
-                               &net.activity[tile.layer + 1].delta, n, tile.block, tile.panel, step)
+                               &net.activity[tile.layer + 1].delta, n, tile.part, step)
 
 
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:

@@ -1,0 +1,158 @@
+/* The second half of a step: dW of a tile of weights, then the optimizer on them, then the
+ * transposed copy, while all of it is in cache. */
+#ifndef FNN_UPDATE_H
+#define FNN_UPDATE_H
+
+#include "optimizers.h"
+#include "transpose.h"
+#include "zeros.h"
+
+/* One block by one panel of dW, rows of NR; below the last block's rows that of the bias. */
+enum { SQUARE = (NR + 1) * NR };
+
+/* out[j][i] = in[i][j], all of it within one block and one panel. */
+static void transpose(const real *in, int64_t ld_in, int64_t rows, int64_t cols, real *out,
+                      int64_t ld_out) {
+    for (int64_t i = 0; i < rows; i += VL)
+        for (int64_t j = 0; j < cols; j += VL)
+            transpose_vectors(in + i * ld_in + j, ld_in, (int)smaller(VL, rows - i),
+                              out + j * ld_out + i, ld_out, (int)smaller(VL, cols - j));
+}
+
+static void copy_rows(real *to, const real *from, int64_t rows, int64_t vectors, int64_t ld) {
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(to + r * ld, from + r * ld, (size_t)(vectors * VL) * sizeof(real));
+}
+
+/* What all functions below work on. */
+typedef struct {
+    fnn_layer *layer;
+    const fnn_matrix *h_in, *delta;
+    int64_t n;
+    const fnn_step *step;
+} update_task;
+
+static ALWAYS_INLINE int64_t block_rows(const update_task *u, int64_t block) {
+    return smaller(NR, u->layer->n_in - block * NR);
+}
+static ALWAYS_INLINE int64_t has_bias_row(const update_task *u, int64_t block) {
+    return (block + 1) * NR >= u->layer->n_in;
+}
+
+static ALWAYS_INLINE enum start start_of(const update_task *u) {
+    return u->step->first ? FROM_ZERO : FROM_C;
+}
+
+/* g[i] = hT delta for `count` columns of h, cs apart from row to row, and one panel of delta. */
+static void sum_columns(const update_task *u, const real *h, int64_t cs, int64_t count,
+                        int64_t panel, real *g) {
+    const int nv = panel_vectors(u->delta, panel);
+    const int64_t size = block_of(u->n), ld = u->layer->W.ld;
+    int64_t k0 = 0;
+    do {
+        const int64_t K = smaller(size, u->n - k0);
+        for (int64_t i = 0; i < count; i += MR)
+            tile_of_columns(nv, (int)smaller(MR, count - i),
+                            (broadcast_operand){h + k0 * cs + i, 1, cs, K, 0}, K,
+                            at(u->delta, panel, k0), u->delta->ld, g + i * ld, ld,
+                            k0 ? FROM_C : start_of(u));
+    } while ((k0 += size) < u->n);
+}
+
+/* The bias is a weight on ones. */
+static void sum_bias(const update_task *u, int64_t panel, real *g) {
+    static const real one = 1;
+    sum_columns(u, &one, 0, 1, panel, g);
+}
+
+/* g starts as what earlier parts of the batch have left. */
+static void begin_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const fnn_matrix *W = &u->layer->W;
+    const int64_t rows = block_rows(u, block) + has_bias_row(u, block);
+    const real *sums = (real *)u->layer->gradient + (at(W, panel, block * NR) - (real *)W->data);
+    if (!u->step->first) copy_rows(g, sums, rows, panel_vectors(W, panel), W->ld);
+}
+
+/* The optimizer on the weights of g, or, before the batch's last part, no more than keeping g. */
+static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const fnn_layer *layer = u->layer;
+    const fnn_matrix *W = &layer->W, *Wt = &layer->Wt;
+    const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
+    const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
+    const int vectors = panel_vectors(W, panel);
+    real *w = (real *)W->data + offset, *m = layer->m, *v = layer->v, *sums = layer->gradient;
+    if (!u->step->last || !u->step->update) {
+        copy_rows(sums + offset, g, rows, vectors, W->ld);
+        return;
+    }
+    if (u->step->l2 != 0 || u->step->l1 != 0) add_penalty(u->step, w, g, count, vectors, W->ld);
+    optimize(u->step, w, m + offset, v + offset, g, rows, vectors, W->ld);
+    if (Wt->data)
+        transpose(w, W->ld, count, smaller(NR, W->cols - panel * NR), at(Wt, block, panel * NR),
+                  Wt->ld);
+}
+
+/* One block of inputs by the tile's panels: each row of dW sums rows of delta, by the micro-kernel
+ * or for the non-zero elements of h. */
+static void update_block(const update_task *u, int64_t block, const fnn_tile *tile,
+                         int skip_zeros) {
+    real g[LARGEST_GROUP * SQUARE];
+    const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
+    for (int64_t q = 0; q < tile->n_panels; q++)
+        begin_square(u, block, tile->panel + q, g + q * SQUARE);
+    if (skip_zeros)
+        sum_nonzero_columns(u->h_in, block, u->delta, tile->panel, tile->n_panels, u->n, count,
+                            u->step->first ? NULL : g, g, ld, SQUARE);
+    for (int64_t q = 0; q < tile->n_panels; q++) {
+        real *gq = g + q * SQUARE;
+        if (!skip_zeros)
+            sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, tile->panel + q, gq);
+        if (has_bias_row(u, block)) sum_bias(u, tile->panel + q, gq + count * ld);
+        end_square(u, block, tile->panel + q, gq);
+    }
+}
+
+/* One panel of outputs by the tile's blocks, for the non-zero elements of delta: each row of the
+ * transpose of dW sums rows of h. */
+static void update_panel(const update_task *u, int64_t panel, const fnn_tile *tile) {
+    real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
+    const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
+    for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
+        begin_square(u, tile->block + q, panel, g);
+        transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);
+    }
+    sum_nonzero_columns(u->delta, panel, u->h_in, tile->block, tile->n_blocks, u->n, n_out,
+                        u->step->first ? NULL : gt, gt, NR, NR * NR);
+    for (int64_t q = 0; q < tile->n_blocks; q++) {
+        const int64_t block = tile->block + q, count = block_rows(u, block);
+        begin_square(u, block, panel, g); /* for the bias */
+        transpose(gt + q * NR * NR, NR, n_out, count, g, ld);
+        if (has_bias_row(u, block)) sum_bias(u, panel, g + count * ld);
+        end_square(u, block, panel, g);
+    }
+}
+
+/* The share of elements of X that are not zero; 1 if the other factor is too narrow to use that. */
+static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n,
+                      const fnn_matrix *other) {
+    if (X->nonzero == NULL || other->cols < LEAST_COLUMNS) return 1;
+    const int64_t columns = smaller(X->cols - p * NR, panels * NR);
+    return (double)count_nonzero(X, p, panels, 0, n) / (double)(n * columns);
+}
+
+/* In units of one row of the micro-kernel's work: leaving zeros out costs about 1.15 for a row
+ * without any, and to transpose a square costs as much as 7 rows. */
+static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
+                   fnn_tile tile, const fnn_step *step) {
+    const update_task u = {layer, h_in, delta, n, step};
+    const double by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, n, delta);
+    const double by_delta =
+        1.15 * density(delta, tile.panel, tile.n_panels, n, h_in) + 7.0 / (double)n;
+    if (by_delta < 1 && by_delta < by_h)
+        for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
+    else
+        for (int64_t q = 0; q < tile.n_blocks; q++)
+            update_block(&u, tile.block + q, &tile, by_h < 1);
+}
+
+#endif
