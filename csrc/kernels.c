@@ -48,7 +48,7 @@ static ALWAYS_INLINE vec read_any(const fnn_input *X, const char *p, int n) {
 /* Returns 0 in every lane, or NaN in one that met a NaN or an infinity. */
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
                                      fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t row_bytes = h0->cols * item_size(X), ahead = 2 + FETCH_AHEAD / row_bytes;
+    const int64_t row_bytes = h0->cols * item_size(X), ahead = 2 + FETCH_AHEAD / (row_bytes + 1);
     vec bad = v_set1(0);
     for (int64_t r = r0; r < r1; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;

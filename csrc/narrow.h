@@ -9,12 +9,14 @@
 /* Up to VL rows of a narrow matrix, transposed: one vector for each column. */
 typedef real narrow[SUM_LANES][VL];
 
-static ALWAYS_INLINE void to_columns(const fnn_matrix *X, int64_t r, int count, narrow columns) {
+static __attribute__((noinline)) void to_columns(const fnn_matrix *X, int64_t r, int count,
+                                                 narrow columns) {
     for (int64_t c = 0; c < X->cols; c += VL)
         transpose_vectors(element(X, r, c), X->ld, count, columns[c], VL, columns_from(X, c));
 }
 
-static ALWAYS_INLINE void to_rows(narrow columns, const fnn_matrix *X, int64_t r, int count) {
+static __attribute__((noinline)) void to_rows(narrow columns, const fnn_matrix *X, int64_t r,
+                                              int count) {
     for (int64_t c = 0; c < X->cols; c += VL)
         transpose_vectors(columns[c], VL, columns_from(X, c), element(X, r, c), X->ld, count);
 }
@@ -68,8 +70,8 @@ static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inver
     narrow_targets target;
     take_targets(y, rows, r, count, n_out, &target);
     to_columns(&out->h, r, count, a);
-    vec highest = v_load(a[0]), loss = v_set1(0);
-    for (int64_t c = 1; c < n_out; c++) highest = v_max(highest, v_load(a[c]));
+    vec highest = v_set1(-INFINITY), loss = v_set1(0);
+    for (int64_t c = 0; c < n_out; c++) highest = v_max(highest, v_load(a[c]));
     for (int64_t c = 0; c < n_out; c++) {
         vec power = v_exp(v_sub(v_load(a[c]), highest));
         v_store(e[c], power);

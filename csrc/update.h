@@ -43,26 +43,37 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
     return u->step->first ? FROM_ZERO : FROM_C;
 }
 
-/* g[i] = hT delta for `count` columns of h, cs apart from row to row, and one panel of delta. */
-static void sum_columns(const update_task *u, const real *h, int64_t cs, int64_t count,
-                        int64_t panel, real *g) {
-    const int nv = panel_vectors(u->delta, panel);
-    const int64_t size = block_of(u->n), ld = u->layer->W.ld;
+/* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. */
+static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
+                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld) {
+    const int nv = panel_vectors(B, panel);
+    const int64_t size = block_of(u->n);
     int64_t k0 = 0;
     do {
         const int64_t K = smaller(size, u->n - k0);
         for (int64_t i = 0; i < count; i += MR)
             tile_of_columns(nv, (int)smaller(MR, count - i),
-                            (broadcast_operand){h + k0 * cs + i, 1, cs, K, 0}, K,
-                            at(u->delta, panel, k0), u->delta->ld, g + i * ld, ld,
-                            k0 ? FROM_C : start_of(u));
+                            (broadcast_operand){a + k0 * cs + i, 1, cs, K, 0}, K, at(B, panel, k0),
+                            B->ld, g + i * ld, ld, k0 ? FROM_C : start_of(u));
     } while ((k0 += size) < u->n);
 }
 
 /* The bias is a weight on ones. */
 static void sum_bias(const update_task *u, int64_t panel, real *g) {
     static const real one = 1;
-    sum_columns(u, &one, 0, 1, panel, g);
+    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld);
+}
+
+/* A few columns of delta by one block of inputs: their lanes are h's columns, not delta's, of which
+ * most would be padding. That is worth two transposes where the batch has rows enough. */
+static int has_few_columns(const update_task *u) { return u->layer->n_out <= FEW && u->n >= VL; }
+static void sum_few_columns(const update_task *u, int64_t block, real *g) {
+    real gt[FEW * NR];
+    const int64_t count = block_rows(u, block), n_out = u->layer->n_out;
+    const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
+    if (!u->step->first) transpose(g, ld, count, n_out, gt, ld_t);
+    sum_columns(u, at(u->delta, 0, 0), u->delta->ld, n_out, u->h_in, block, gt, ld_t);
+    transpose(gt, ld_t, n_out, count, g, ld);
 }
 
 /* g starts as what earlier parts of the batch have left. */
@@ -105,8 +116,11 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                             u->step->first ? NULL : g, g, ld, SQUARE);
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
-        if (!skip_zeros)
-            sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, tile->panel + q, gq);
+        if (has_few_columns(u))
+            sum_few_columns(u, block, gq);
+        else if (!skip_zeros)
+            sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, u->delta, tile->panel + q, gq,
+                        ld);
         if (has_bias_row(u, block)) sum_bias(u, tile->panel + q, gq + count * ld);
         end_square(u, block, tile->panel + q, gq);
     }

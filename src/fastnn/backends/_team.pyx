@@ -55,21 +55,34 @@ cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogi
                              net.layers[k - 1].activation, &net.activity[k], r0, r1)
 
 
-cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int64_t n,
+# Rows r0:end of n, a thread's share, which it takes in blocks.
+ctypedef struct row_share:
+    int64_t n, r0, end, block
+
+
+cdef row_share share_of(int64_t n, int64_t MR, int thread, int size) noexcept nogil:
+    """Whole tiles, in equal blocks. Its divisions take as long as a tiny network's tile."""
+    cdef row_share share
+    cdef int64_t rows = ((n + MR - 1) // MR + size - 1) // size * MR
+    cdef int64_t n_blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+    share.n = n
+    share.r0 = min(n, thread * rows)
+    share.end = min(n, share.r0 + rows)
+    share.block = ((rows + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
+    return share
+
+
+cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
                      double inverse_n) noexcept nogil:
-    """Thread's share of rows 0:n of the workspace, which are order[first : first + n]."""
+    """Thread's share of the rows of the workspace, row 0 of which is order[first]."""
     cdef network_pass *net = &run.net
-    cdef int64_t MR = net.kernels.MR
-    cdef int64_t share = ((n + MR - 1) // MR + size - 1) // size * MR
-    cdef int64_t r0 = min(n, thread * share), end = min(n, r0 + share), r1
-    cdef int64_t n_blocks = (share + BLOCK_ROWS - 1) // BLOCK_ROWS
-    cdef int64_t block = ((share + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
+    cdef int64_t r0 = share.r0, end = share.end, r1
     cdef fnn_rows rows
-    rows.order, rows.first = run.order, first + n  # what this thread takes next
-    fnn_fetch(&net.X, &net.y, rows, net.layers[0].n_in, r0, min(end, run.n_order - first - n))
+    rows.order, rows.first = run.order, first + share.n  # what this thread takes next
+    fnn_fetch(&net.X, &net.y, rows, net.layers[0].n_in, r0, min(end, run.n_order - rows.first))
     rows.first = first
     while r0 < end:
-        r1 = min(end, r0 + block)
+        r1 = min(end, r0 + share.block)
         if not forward_rows(net, rows, r0, r1):
             return
         net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
@@ -77,13 +90,12 @@ cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int
         r0 = r1
 
 
-cdef void weights_phase(training_run *run, int thread, int size, int64_t n,
+cdef void weights_phase(training_run *run, int64_t low, int64_t high, int64_t n,
                         const fnn_step *step) noexcept nogil:
-    """Thread's share of the tiles of all weights; shares are contiguous and of about equal cost."""
+    """Those tiles of all weights that begin within low:high of the total cost."""
     cdef network_pass *net = &run.net
-    cdef int64_t i, low, high
+    cdef int64_t i
     cdef const weight_tile *tile
-    low, high = run.total_cost * thread // size, run.total_cost * (thread + 1) // size
     for i in range(run.n_tiles):
         tile = &run.tiles[i]
         if low <= tile.cost_before < high:
@@ -95,6 +107,9 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
     cdef int64_t n, part_n, r, batch = run.batch, part = run.part
+    cdef int64_t low = run.total_cost * thread // size
+    cdef int64_t high = run.total_cost * (thread + 1) // size
+    cdef row_share share = share_of(run.part_rows, run.net.kernels.MR, thread, size)
     cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
@@ -107,11 +122,13 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             beta2_power *= step.beta2
         step.learning_rate = run.learning_rate / (1 - beta1_power)
         step.inverse_root = 1 / sqrt(1 - beta2_power)
-        rows_phase(run, thread, size, batch + part, part_n, 1.0 / n)
+        if part_n != share.n:
+            share = share_of(part_n, run.net.kernels.MR, thread, size)
+        rows_phase(run, &share, batch + part, 1.0 / n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
-        weights_phase(run, thread, size, part_n, &step)
+        weights_phase(run, low, high, part_n, &step)
         part += part_n
         if step.last:
             batch, part = batch + n, 0
