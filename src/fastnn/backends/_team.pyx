@@ -13,7 +13,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_fetch,
+    FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_fetch,
     fnn_flag_get, fnn_flag_set, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
@@ -113,15 +113,17 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
+    step.learning_rate = run.learning_rate
     while True:
         n = min(run.batch_size, run.n_order - batch)
         part_n = min(run.part_rows, n - part)
         step.first, step.last = part == 0, part + part_n == n
-        if step.first:
-            beta1_power *= step.beta1
-            beta2_power *= step.beta2
-        step.learning_rate = run.learning_rate / (1 - beta1_power)
-        step.inverse_root = 1 / sqrt(1 - beta2_power)
+        if step.optimizer == FNN_ADAM:
+            if step.first:
+                beta1_power *= step.beta1
+                beta2_power *= step.beta2
+            step.learning_rate = run.learning_rate / (1 - beta1_power)
+            step.inverse_root = 1 / sqrt(1 - beta2_power)
         if part_n != share.n:
             share = share_of(part_n, run.net.kernels.MR, thread, size)
         rows_phase(run, &share, batch + part, 1.0 / n)
