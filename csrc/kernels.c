@@ -24,19 +24,42 @@ static real element_of(const fnn_input *X, const char *p) {
     }
 }
 
+/* What is found on the way: vectors of x - x, 0 or NaN where x is a NaN or an infinity; the bits of
+ * elements that are not zero. */
+typedef struct {
+    vec bad;
+    uint64_t bits;
+} findings;
+
+static ALWAYS_INLINE void put(real *out, vec x, int c, findings *found) {
+    v_store(out + c, x);
+    found->bad = v_add(found->bad, v_sub(x, x));
+    found->bits |= (uint64_t)v_nonzero(x) << c;
+}
+
+/* Columns c0:n of one row, wherever they lie. */
+static void gather_others(const fnn_input *X, const char *p, real *out, int c0, int n,
+                          findings *found) {
+    for (int c = c0; c < n; c++) out[c] = element_of(X, p + c * X->column_stride);
+    for (int c = c0; c < n; c += VL) put(out, v_load_n(out + c, (int)smaller(VL, n - c)), c, found);
+}
+
 /* n <= NR columns of one row that lie side by side in memory. */
-static void gather_adjacent(const fnn_input *X, const char *p, real *out, int n) {
-    int c = 0;
-    if (X->type == FNN_INPUT_U8) {
-        const uint8_t *u = (const uint8_t *)p;
-        for (; c + VL <= n; c += VL) v_store(out + c, divide_by_255(v_load_u8(u + c)));
-        for (; c < n; c++) out[c] = (real)u[c] / 255;
-    } else if ((X->type == FNN_INPUT_F32) == (sizeof(real) == sizeof(float))) {
-        for (; c + VL <= n; c += VL) v_store(out + c, v_load((const real *)p + c));
-        if (c < n) v_store(out + c, v_load_n((const real *)p + c, n - c));
-    } else {
-        for (; c < n; c++) out[c] = element_of(X, p + c * X->column_stride);
-    }
+static ALWAYS_INLINE void gather_adjacent(const fnn_input *X, const char *p, real *out, int n,
+                                          findings *found) {
+    const int is_u8 = X->type == FNN_INPUT_U8;
+    const int is_real = (X->type == FNN_INPUT_F32) == (sizeof(real) == sizeof(float));
+    const int whole = is_u8 || is_real ? n - n % VL : 0;
+    if (is_u8)
+        for (int c = 0; c < whole; c += VL)
+            put(out, divide_by_255(v_load_u8((const uint8_t *)p + c)), c, found);
+    else
+        for (int c = 0; c < whole; c += VL) put(out, v_load((const real *)p + c), c, found);
+    if (whole < n) gather_others(X, p, out, whole, n, found);
+}
+
+static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
+    return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
 }
 
 /* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
@@ -44,30 +67,32 @@ static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
     for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
 }
 
+static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
+    if (X->column_stride != item_size(X)) return;
+    for (int64_t r = r0; r < r1; r++)
+        for (int64_t b = 0; b < n_in * X->column_stride; b += 64)
+            __builtin_prefetch(X->data + row_index(rows, r) * X->row_stride + b, 0, 2);
+}
+
 static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t item = X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
-    vec bad = v_set1(0); /* x - x is 0, or NaN where x is a NaN or an infinity */
+    const int64_t item = item_size(X);
+    findings found = {v_set1(0), 0};
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = row_index(rows, r), ahead = row_index(rows, smaller(r + 2, r1 - 1)) - t;
         for (int64_t p = 0; p < count_panels(h0); p++) {
             const char *source = X->data + t * X->row_stride + p * NR * X->column_stride;
             const int n = (int)smaller(NR, h0->cols - p * NR);
-            real *out = at(h0, p, r);
             fetch_ahead(source + ahead * X->row_stride, n * item);
+            found.bits = 0;
             if (X->column_stride == item)
-                gather_adjacent(X, source, out, n);
+                gather_adjacent(X, source, at(h0, p, r), n, &found);
             else
-                for (int c = 0; c < n; c++) out[c] = element_of(X, source + c * X->column_stride);
-            if (X->type != FNN_INPUT_U8)
-                for (int c = 0; c < n; c += VL) {
-                    vec x = v_load_n(out + c, (int)smaller(VL, n - c));
-                    bad = v_add(bad, v_sub(x, x));
-                }
-            if (h0->nonzero) find_nonzero(h0, p, r, r + 1);
+                gather_others(X, source, at(h0, p, r), 0, n, &found);
+            if (h0->nonzero) h0->nonzero[p * h0->rows + r] = found.bits;
         }
     }
     real lanes[VL];
-    v_store(lanes, bad);
+    v_store(lanes, found.bad);
     for (int i = 0; i < VL; i++)
         if (!(lanes[i] == 0)) return 0;
     return 1;
@@ -176,6 +201,6 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
 }
 
 const fnn_kernels FNN_TABLE = {
-    VL,   MR,       NR,     LARGEST_GROUP, gather, forward,       output,
+    VL,   MR,       NR,     LARGEST_GROUP, fetch,  gather,        forward,  output,
     loss, backward, update, pack,          unpack, multiply_adds, activate,
 };

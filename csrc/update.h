@@ -75,8 +75,8 @@ static void sum_columns(const update_task *u, const real *h, int64_t cs, int64_t
         for (int64_t i = 0; i < count; i += MR)
             tile_of_columns(nv, (int)smaller(MR, count - i),
                             (broadcast_operand){h + k0 * cs + i, 1, cs, K, 0}, K,
-                            at(u->delta, panel, k0), u->delta->ld, g + i * ld, ld,
-                            k0 ? FROM_C : start_of(u));
+                            (streamed_operand){at(u->delta, panel, k0), u->delta->ld, NULL},
+                            g + i * ld, ld, k0 ? FROM_C : start_of(u));
     } while ((k0 += size) < u->n);
 }
 

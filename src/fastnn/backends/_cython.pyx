@@ -157,7 +157,7 @@ cdef class Engine:
                  for tile, cost in self.kernels.tiles(n_in, n_out)]
         self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
         for k, tile, cost in tiles:
-            self.tiles[self.n_tiles] = weight_tile(k, tile, self.total_cost)
+            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, self.total_cost)
             self.n_tiles += 1
             self.total_cost += cost
 

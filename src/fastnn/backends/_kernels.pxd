@@ -47,6 +47,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
+        void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
         int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
         void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
                         int64_t) noexcept nogil
