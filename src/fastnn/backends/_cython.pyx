@@ -121,7 +121,8 @@ cdef class Engine:
     cdef Workspace spare
     cdef TeamSize team
     cdef weight_tile *tiles
-    cdef int64_t n_tiles, total_cost
+    cdef int64_t n_tiles
+    cdef int tile_threads  # among how many they are shared out
     cdef double flops_per_row
     cdef int64_t part_rows
     cdef fnn_step step
@@ -157,9 +158,22 @@ cdef class Engine:
                  for tile, cost in self.kernels.tiles(n_in, n_out)]
         self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
         for k, tile, cost in tiles:
-            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, self.total_cost)
+            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
             self.n_tiles += 1
-            self.total_cost += cost
+        self.tile_threads = 1
+
+    cdef int _share_tiles(self, int size) except -1:
+        """The most expensive first, each to the thread with the least so far (Graham, 1969)."""
+        cdef int64_t i
+        if size == self.tile_threads:
+            return 0
+        loads = [0] * size
+        for i in sorted(range(self.n_tiles), key=lambda i: -self.tiles[i].cost):
+            thread = min(range(size), key=loads.__getitem__)
+            loads[thread] += self.tiles[i].cost
+            self.tiles[i].thread = thread
+        self.tile_threads = size
+        return 0
 
     @property
     def isa(self):
@@ -272,7 +286,8 @@ cdef class Engine:
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
-        run.tiles, run.n_tiles, run.total_cost = self.tiles, self.n_tiles, self.total_cost
+        self._share_tiles(size)
+        run.tiles, run.n_tiles = self.tiles, self.n_tiles
         fnn_barrier_init(&run.barrier)
         with nogil:
             train(run, size)

@@ -55,16 +55,11 @@ cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogi
                              net.layers[k - 1].activation, &net.activity[k], r0, r1)
 
 
-cdef int64_t rows_per_thread(const network_pass *net, int64_t n, int size) noexcept nogil:
-    cdef int64_t MR = net.kernels.MR
-    return ((n + MR - 1) // MR + size - 1) // size * MR
-
-
 cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int64_t n,
                      double inverse_n) noexcept nogil:
     """Thread's share of rows 0:n of the workspace, which are order[first : first + n]."""
     cdef network_pass *net = &run.net
-    cdef int64_t MR = net.kernels.MR, share = rows_per_thread(net, n, size)
+    cdef int64_t MR = net.kernels.MR, share = (n + size - 1) // size
     cdef int64_t r0 = min(n, thread * share), end = min(n, r0 + share), r1
     cdef int64_t n_blocks = (share + BLOCK_ROWS - 1) // BLOCK_ROWS
     cdef int64_t block = ((share + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
@@ -81,25 +76,28 @@ cdef void rows_phase(training_run *run, int thread, int size, int64_t first, int
 
 cdef void weights_phase(training_run *run, int thread, int size, int64_t n, int64_t next_first,
                         const fnn_step *step) noexcept nogil:
-    """Thread's share of the tiles of all weights; shares are contiguous and of about equal cost.
+    """The thread's tiles of all weights.
 
     Memory is idle meanwhile, so the rows of X that the thread will take of order[next_first:] are
     fetched, a few with every tile.
     """
     cdef network_pass *net = &run.net
-    cdef int64_t n_in = net.layers[0].n_in, share = rows_per_thread(net, n, size)
-    cdef int64_t i, low, high, begin = thread * share, end, r0, r1
+    cdef int64_t n_in = net.layers[0].n_in, share = (n + size - 1) // size
+    cdef int64_t i, total = 0, done = 0, begin = thread * share, end, r0, r1
     cdef const weight_tile *tile
     cdef fnn_rows rows
     rows.order, rows.first = run.order, next_first
     end = min(begin + min(share, FETCH_BYTES // (n_in * max(1, net.X.column_stride))),
               min(n, run.n_order - next_first))
     r0 = begin
-    low, high = run.total_cost * thread // size, run.total_cost * (thread + 1) // size
+    for i in range(run.n_tiles):
+        if run.tiles[i].thread % size == thread:
+            total += run.tiles[i].cost
     for i in range(run.n_tiles):
         tile = &run.tiles[i]
-        if low <= tile.cost_before < high:
-            r1 = end - (end - begin) * max(0, high - tile.cost_before - tile.cost) // (high - low)
+        if tile.thread % size == thread:
+            done += tile.cost
+            r1 = begin + (end - begin) * done // total
             if r1 > r0:
                 net.kernels.fetch(&net.X, rows, n_in, r0, r1)
                 r0 = r1
