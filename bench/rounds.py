@@ -24,7 +24,7 @@ from bench.peers import Peer
 # ends when they sleep, and the next begins a little later. bench.pause shows what that is worth.
 PAUSE_SECONDS, POLL_SECONDS, MOST_POLLS = 0.02, 0.005, 100
 ANSWER_SECONDS = 300
-CALIBRATION_TURNS, FAR_BEHIND = 2, 0.6
+FAR_BEHIND = 0.6
 
 
 def known_peers() -> dict[str, Peer]:
@@ -154,13 +154,26 @@ class Player:
 
 
 def fastest(players: list[Player], seconds: float) -> Player:
-    """Warms all up, and of several finds the fastest, in turns of half the length."""
-    rates = {player: player.turn(seconds / 2) for player in players}
+    """Warms all up, and of several finds the fastest; who is far behind gets no second turn."""
+    for player in players:
+        player.turn(seconds / 2)
+    if len(players) == 1:
+        return players[0]
+    rates = {player: player.turn(seconds) for player in players}
     near = [player for player in players if rates[player] >= FAR_BEHIND * max(rates.values())]
-    for _ in range(CALIBRATION_TURNS if len(near) > 1 else 0):
-        for player in near:
-            rates[player] = max(rates[player], player.turn(seconds / 2))
+    if len(near) > 1:
+        rates = {player: max(rates[player], player.turn(seconds)) for player in near}
     return max(near, key=lambda player: rates[player])
+
+
+def compared(own: list[Player], peer: Peer, case: Case) -> list[Player]:
+    """The players of a peer that are to find out the best number of threads.
+
+    Where that is plain, or matters little, a peer of slow start does not start twice.
+    """
+    if peer.slow_start and case.small:
+        return own[:1]
+    return own[-1:] if peer.slow_start and case.kind == "predict" else own
 
 
 def prepare(
@@ -181,8 +194,7 @@ def prepare(
         elif not own:
             results[name].gap = "left out by --quick, since it takes long to start"
         else:
-            if peer.slow_start:  # preparing it for every number of threads would take too long
-                own = own[:1] if case.small else own[-1:]
+            own = compared(own, peer, case)
             for player in own:
                 player.take_row(case)
             best.append(fastest(own, seconds))

@@ -14,7 +14,7 @@ import fastnn
 from bench.networks import CASES, PREDICTIONS, Case, make_data
 
 FIT_FLOPS = 1e9  # per round: enough to train steadily, little enough for a slow backend
-FIT_ROUNDS = 5
+FIT_ROUNDS = 3
 
 # A whole run is to take minutes, so no case may take more than a second or two.
 pytestmark = pytest.mark.benchmark(max_time=0.5, min_rounds=3)
@@ -43,7 +43,7 @@ def note(benchmark, n_samples: int, flops_per_sample: float) -> None:
 @by_backend
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_fit(benchmark, case, backend):
-    steps = max(2, round(FIT_FLOPS / (case.flops_per_sample * case.batch_size)))
+    steps = max(1, round(FIT_FLOPS / (case.flops_per_sample * case.batch_size)))
     n = min(case.n_samples, steps * case.batch_size)
     X, y = data(case.layer_sizes, case.output, n)
     benchmark.group = f"fit {case.name}"

@@ -1,7 +1,8 @@
 """PyTorch with torch.compile: one graph for a whole step, from gather to update.
 
 That is faster than compiling the loss alone, with or without the optimizer, and so is the C++
-wrapper, which takes Python out of the graph. Where a step is little work, several are one graph.
+wrapper, which takes Python out of the graph. Where a step is little work, several are one graph,
+and all parameters one vector.
 Every row is compiled anew, nothing comes from a cache of earlier runs, so that the first step
 tells what compiling costs.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from bench.peers import Forward
 
-STEPS_PER_CALL = 8  # where a step is small
+STEPS_PER_CALL = 4  # where a step is small
 
 
 def load(n_threads: int | None, turns: Turns) -> None:
@@ -37,12 +38,13 @@ def load(n_threads: int | None, turns: Turns) -> None:
     pytorch.load(n_threads, turns)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
     """`function` as one graph for the shapes of its first call; forgets earlier functions."""
     import torch
 
     torch.compiler.reset()
-    return torch.compile(function, dynamic=False, fullgraph=True, options={"cpp_wrapper": True})
+    options["cpp_wrapper"] = True
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 def update(case: Case, parameters: list[Tensor]) -> Callable[[tuple[Tensor, ...]], None]:
@@ -79,8 +81,17 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     X, y = map(torch.from_numpy, make_data(case))
     turns.begin()
     parameters = pytorch.parameters_of(case)
-    gradients_at = torch.func.grad_and_value(lambda p, X, y: pytorch.loss_of(case, p, X, y))
+    shapes = [parameter.shape for parameter in parameters]
+    if case.small:
+        parameters = [torch.cat([parameter.flatten() for parameter in parameters])]
     descend = update(case, parameters)
+
+    @torch.func.grad_and_value
+    def gradients_at(parameters: list[Tensor], X: Tensor, y: Tensor) -> Tensor:
+        if case.small:
+            parts = parameters[0].split([shape.numel() for shape in shapes])
+            parameters = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        return pytorch.loss_of(case, parameters, X, y)
 
     def step(X: Tensor, y: Tensor) -> Tensor:
         gradients, loss = gradients_at(parameters, X, y)
@@ -106,13 +117,21 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
 
 
 def predict(case: Case, n_threads: int | None, turns: Turns) -> Forward:
-    """The compiled network in inference mode."""
+    """The compiled network in inference mode, its weights frozen, which takes a module."""
     load(n_threads, turns)
     import torch
 
     turns.begin()
-    parameters = pytorch.parameters_of(case)
-    network = compiled(lambda X: pytorch.outputs(case, parameters, X))
+    parameters = {f"p{k}": array for k, array in enumerate(pytorch.parameters_of(case))}
+
+    class Network(torch.nn.Module):
+        def forward(self, X: Tensor) -> Tensor:
+            return pytorch.outputs(case, [getattr(self, name) for name in parameters], X)
+
+    network = Network()
+    for name, array in parameters.items():
+        network.register_buffer(name, array)
+    network = compiled(network.eval(), freezing=True)
 
     @torch.inference_mode()
     def forward(X: np.ndarray) -> np.ndarray:
