@@ -96,6 +96,8 @@ typedef struct {
 
 typedef struct {
     int VL, MR, NR, group;
+    /* Asks for rows r0:r1 of a batch to come into this core's cache. */
+    void (*fetch)(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1);
     /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. */
     int (*gather)(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1);
     /* a = h_in W + b, h = g(a), for rows r0:r1. */

@@ -5,7 +5,6 @@
 #ifndef FNN_GEMM_H
 #define FNN_GEMM_H
 
-#include "fetch.h"
 #include "simd.h"
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
@@ -30,13 +29,21 @@ typedef struct {
     int64_t rs, cs, span, jump;
 } broadcast_operand;
 
+/* The streamed operand: row k at data + k * ld. While it is read, the same amount is fetched from
+ * `ahead` on, if that is not NULL: what comes next may lie in another core's cache. */
+typedef struct {
+    const real *data;
+    int64_t ld;
+    const real *ahead;
+} streamed_operand;
+
 enum start { FROM_ZERO, FROM_C, FROM_BIAS };
 
 /* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
  * unrolled, or GCC keeps the accumulators in memory. */
 static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K,
-                                       const real *B, int64_t ldb, real *C, int64_t ldc,
-                                       enum start start, const real *bias) {
+                                       streamed_operand B, real *C, int64_t ldc, enum start start,
+                                       const real *bias) {
     vec acc[MR][NV];
 #pragma GCC unroll 8
     for (int r = 0; r < m; r++)
@@ -50,7 +57,12 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
         for (int64_t k = K - k0 < A.span ? K - k0 : A.span; k > 0; k--) {
             vec b[NV];
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) b[v] = v_load(B + v * VL);
+            for (int v = 0; v < nv; v++) b[v] = v_load(B.data + v * VL);
+            if (B.ahead) {
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) __builtin_prefetch(B.ahead + v * VL, 0, 2);
+                B.ahead += B.ld;
+            }
 #pragma GCC unroll 8
             for (int r = 0; r < m; r++) {
                 vec ar = v_set1(a[r * A.rs]);
@@ -58,7 +70,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
                 for (int v = 0; v < nv; v++) acc[r][v] = v_fma(ar, b[v], acc[r][v]);
             }
             a += A.cs;
-            B += ldb;
+            B.data += B.ld;
         }
         A.data += A.jump;
     }
@@ -69,56 +81,59 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
 }
 
 static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A, int64_t K,
-                                        const real *B, int64_t ldb, real *C, int64_t ldc,
-                                        enum start start, const real *bias) {
+                                        streamed_operand B, real *C, int64_t ldc, enum start start,
+                                        const real *bias) {
     switch (m) {
-    case 1: micro_kernel(1, nv, A, K, B, ldb, C, ldc, start, bias); break;
-    case 2: micro_kernel(2, nv, A, K, B, ldb, C, ldc, start, bias); break;
-    case 3: micro_kernel(3, nv, A, K, B, ldb, C, ldc, start, bias); break;
-    case 4: micro_kernel(4, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 1: micro_kernel(1, nv, A, K, B, C, ldc, start, bias); break;
+    case 2: micro_kernel(2, nv, A, K, B, C, ldc, start, bias); break;
+    case 3: micro_kernel(3, nv, A, K, B, C, ldc, start, bias); break;
+    case 4: micro_kernel(4, nv, A, K, B, C, ldc, start, bias); break;
 #if defined(FNN_AVX512) || defined(FNN_NEON)
-    case 5: micro_kernel(5, nv, A, K, B, ldb, C, ldc, start, bias); break;
-    case 6: micro_kernel(6, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 5: micro_kernel(5, nv, A, K, B, C, ldc, start, bias); break;
+    case 6: micro_kernel(6, nv, A, K, B, C, ldc, start, bias); break;
 #endif
 #if defined(FNN_AVX512)
-    case 7: micro_kernel(7, nv, A, K, B, ldb, C, ldc, start, bias); break;
-    case 8: micro_kernel(8, nv, A, K, B, ldb, C, ldc, start, bias); break;
+    case 7: micro_kernel(7, nv, A, K, B, C, ldc, start, bias); break;
+    case 8: micro_kernel(8, nv, A, K, B, C, ldc, start, bias); break;
 #endif
     }
 }
 
-static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, const real *B,
-                               int64_t ldb, real *C, int64_t ldc, enum start start,
-                               const real *bias) {
+static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, streamed_operand B,
+                               real *C, int64_t ldc, enum start start, const real *bias) {
     switch (nv) {
-    case 1: tile_of_width(1, m, A, K, B, ldb, C, ldc, start, bias); break;
-    case 2: tile_of_width(2, m, A, K, B, ldb, C, ldc, start, bias); break;
-    case 3: tile_of_width(3, m, A, K, B, ldb, C, ldc, start, bias); break;
+    case 1: tile_of_width(1, m, A, K, B, C, ldc, start, bias); break;
+    case 2: tile_of_width(2, m, A, K, B, C, ldc, start, bias); break;
+    case 3: tile_of_width(3, m, A, K, B, C, ldc, start, bias); break;
 #if !defined(FNN_AVX512) && !defined(FNN_AVX2) && !defined(FNN_NEON)
-    case 4: tile_of_width(4, m, A, K, B, ldb, C, ldc, start, bias); break;
+    case 4: tile_of_width(4, m, A, K, B, C, ldc, start, bias); break;
 #endif
     }
 }
 
 /* For forward and dh: A is a matrix in panels, read along its rows. */
 static __attribute__((noinline)) void tile_of_rows(int nv, int m, broadcast_operand A, int64_t K,
-                                                   const real *B, int64_t ldb, real *C, int64_t ldc,
+                                                   streamed_operand B, real *C, int64_t ldc,
                                                    enum start start, const real *bias) {
     A.cs = 1;
     A.span = NR;
-    tile(nv, m, A, K, B, ldb, C, ldc, start, bias);
+    tile(nv, m, A, K, B, C, ldc, start, bias);
 }
 
 /* For dW: A is one panel, read down its columns. */
 static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_operand A, int64_t K,
-                                                      const real *B, int64_t ldb, real *C,
-                                                      int64_t ldc, enum start start) {
+                                                      streamed_operand B, real *C, int64_t ldc,
+                                                      enum start start) {
     A.rs = 1;
     A.span = K;
-    tile(nv, m, A, K, B, ldb, C, ldc, start, NULL);
+    tile(nv, m, A, K, B, C, ldc, start, NULL);
 }
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+/* Which of the user's rows is row r of the batch. */
+static ALWAYS_INLINE int64_t row_index(fnn_rows rows, int64_t r) {
+    return rows.order ? rows.order[rows.first + r] : rows.first + r;
+}
 static ALWAYS_INLINE int64_t count_panels(const fnn_matrix *X) { return (X->cols + NR - 1) / NR; }
 /* Vectors of panel p that hold columns. */
 static ALWAYS_INLINE int panel_vectors(const fnn_matrix *X, int64_t p) {
@@ -148,11 +163,12 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
     do {
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
         for (int64_t p = 0; p < count_panels(C); p++) {
-            for (int64_t r = r0; r < r1; r += MR) {
+            streamed_operand b = {at(B, p, k0), B->ld, NULL};
+            if (p + 1 < count_panels(C)) b.ahead = at(B, p + 1, k0);
+            for (int64_t r = r0; r < r1; r += MR, b.ahead = NULL) {
                 a.data = at(A, k0 / NR, r);
                 tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a,
-                             smaller(block, K - k0), at(B, p, k0), B->ld, at(C, p, r), C->ld, start,
-                             at(B, p, K));
+                             smaller(block, K - k0), b, at(C, p, r), C->ld, start, at(B, p, K));
             }
             if (k0 + block >= K) finish(context, p, r0, r1);
         }

@@ -24,6 +24,19 @@ static real element_of(const fnn_input *X, const char *p) {
     }
 }
 
+/* What is found on the way: vectors of 0, or NaN where one held a NaN or an infinity; the bits of
+ * elements that are not zero. */
+typedef struct {
+    vec bad;
+    uint64_t bits;
+} findings;
+
+static ALWAYS_INLINE void put(real *out, vec x, int c, findings *found) {
+    v_store(out + c, x);
+    found->bad = v_fma(x, v_set1(0), found->bad);
+    found->bits |= (uint64_t)v_nonzero(x) << c;
+}
+
 /* n <= VL columns of a row of X, from p on; the other lanes are 0. Reals and bytes are those that
  * lie side by side. */
 typedef vec read_columns(const fnn_input *X, const char *p, int n);
@@ -45,25 +58,38 @@ static ALWAYS_INLINE vec read_any(const fnn_input *X, const char *p, int n) {
     return v_load(lanes);
 }
 
-/* Returns 0 in every lane, or NaN in one that met a NaN or an infinity. */
+static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
+    return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
+}
+
+/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
+static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+}
+
+static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
+    if (X->column_stride != item_size(X)) return;
+    for (int64_t r = r0; r < r1; r++)
+        for (int64_t b = 0; b < n_in * X->column_stride; b += 64)
+            __builtin_prefetch(X->data + row_index(rows, r) * X->row_stride + b, 0, 2);
+}
+
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
                                      fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t row_bytes = h0->cols * item_size(X), ahead = 2 + FETCH_AHEAD / (row_bytes + 1);
-    vec bad = v_set1(0);
+    const int64_t row_bytes = h0->cols * item_size(X);
+    findings found = {v_set1(0), 0};
     for (int64_t r = r0; r < r1; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;
-        if (r + ahead < r1) fetch_row(X, rows, r + ahead, row_bytes);
+        if (r + 2 < r1) fetch_ahead(X->data + row_index(rows, r + 2) * X->row_stride, row_bytes);
         for (int64_t p = 0; p < count_panels(h0); p++) {
             const int n = (int)smaller(NR, h0->cols - p * NR);
-            for (int c = 0; c < n; c += VL, source += VL * X->column_stride) {
-                vec x = read(X, source, (int)smaller(VL, n - c));
-                v_store(at(h0, p, r) + c, x);
-                bad = v_fma(x, v_set1(0), bad);
-            }
-            if (h0->nonzero) find_nonzero(h0, p, r, r + 1);
+            found.bits = 0;
+            for (int c = 0; c < n; c += VL, source += VL * X->column_stride)
+                put(at(h0, p, r), read(X, source, (int)smaller(VL, n - c)), c, &found);
+            if (h0->nonzero) h0->nonzero[p * h0->rows + r] = found.bits;
         }
     }
-    return bad;
+    return found.bad;
 }
 
 static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1) {
@@ -182,6 +208,6 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
 }
 
 const fnn_kernels FNN_TABLE = {
-    VL,   MR,       NR,     LARGEST_GROUP, gather, forward,       output,
+    VL,   MR,       NR,     LARGEST_GROUP, fetch,  gather,        forward,  output,
     loss, backward, update, pack,          unpack, multiply_adds, activate,
 };

@@ -53,8 +53,9 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
         const int64_t K = smaller(size, u->n - k0);
         for (int64_t i = 0; i < count; i += MR)
             tile_of_columns(nv, (int)smaller(MR, count - i),
-                            (broadcast_operand){a + k0 * cs + i, 1, cs, K, 0}, K, at(B, panel, k0),
-                            B->ld, g + i * ld, ld, k0 ? FROM_C : start_of(u));
+                            (broadcast_operand){a + k0 * cs + i, 1, cs, K, 0}, K,
+                            (streamed_operand){at(B, panel, k0), B->ld, NULL}, g + i * ld, ld,
+                            k0 ? FROM_C : start_of(u));
     } while ((k0 += size) < u->n);
 }
 

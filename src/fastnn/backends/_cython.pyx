@@ -44,7 +44,7 @@ cdef int LEAST_WIDTH = 32
 cdef double CROWDED = 0.9
 cdef double TRIAL_SECONDS = 0.02
 cdef double SHORTEST_WAIT = 0.1
-cdef double LONGEST_WAIT = 1.6
+cdef double LONGEST_WAIT = 3.2
 cdef double STALE = 0.1
 
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
@@ -65,12 +65,15 @@ cdef class TeamSize:
     That is all of them, as long as each has a core to itself. Where other processes take cores
     away, a barrier waits for whoever lost his, and a smaller team is often much faster: after two
     crowded calls the next smaller team is tried, and from there the larger one again now and then.
-    The result does not depend on it.
+    A virtual machine's host may give two of its CPUs one core without any clock here showing it, so
+    a crowd or not, the smaller team is tried now and then, ever more rarely. The result does not
+    depend on it.
     """
     cdef list sizes  # largest first
     cdef list rates  # rows per second in the last call of each size
     cdef int chosen, present  # indices of sizes; they differ during a trial
     cdef int crowded  # calls in a row
+    cdef int calls  # the first two are short, to notice a crowd soon
     cdef double wait, next_trial, last_call
 
     def __cinit__(self, int largest, bint is_open):
@@ -86,10 +89,13 @@ cdef class TeamSize:
         cdef double now = omp_get_wtime()
         if now > self.last_call + STALE:
             self.chosen, self.present, self.crowded, self.wait = 0, 0, 0, SHORTEST_WAIT
+            self.calls = 0
+            self.next_trial = now + SHORTEST_WAIT
         elif self.chosen > 0 and self.present == self.chosen and now > self.next_trial:
             self.present = self.chosen - 1
-        if self.present != self.chosen:
+        if self.present != self.chosen or self.calls < 2:
             seconds[0] = min(seconds[0], TRIAL_SECONDS)
+        self.calls += 1
         return self.sizes[self.present]
 
     cdef void report(self, double rows, double seconds, double share):
@@ -103,7 +109,8 @@ cdef class TeamSize:
             else:
                 self.present, self.wait = self.chosen, min(2 * self.wait, LONGEST_WAIT)
             self.next_trial, self.crowded = self.last_call + self.wait, 0
-        elif self.crowded >= 2 and self.chosen + 1 < len(self.sizes):
+        elif self.chosen + 1 < len(self.sizes) and (
+                self.crowded >= 2 or self.chosen == 0 and self.last_call > self.next_trial):
             self.present = self.chosen + 1
 
 
@@ -121,7 +128,8 @@ cdef class Engine:
     cdef Workspace spare
     cdef TeamSize team
     cdef weight_tile *tiles
-    cdef int64_t n_tiles, total_cost
+    cdef int64_t n_tiles
+    cdef int tile_threads  # among how many they are shared out
     cdef double flops_per_row
     cdef int64_t part_rows
     cdef fnn_step step
@@ -157,9 +165,22 @@ cdef class Engine:
                  for tile, cost in self.kernels.tiles(n_in, n_out)]
         self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
         for k, tile, cost in tiles:
-            self.tiles[self.n_tiles] = weight_tile(k, tile, self.total_cost)
+            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
             self.n_tiles += 1
-            self.total_cost += cost
+        self.tile_threads = 1
+
+    cdef int _share_tiles(self, int size) except -1:
+        """The most expensive first, each to the thread with the least so far (Graham, 1969)."""
+        cdef int64_t i
+        if size == self.tile_threads:
+            return 0
+        loads = [0] * size
+        for i in sorted(range(self.n_tiles), key=lambda i: -self.tiles[i].cost):
+            thread = min(range(size), key=loads.__getitem__)
+            loads[thread] += self.tiles[i].cost
+            self.tiles[i].thread = thread
+        self.tile_threads = size
+        return 0
 
     @property
     def isa(self):
@@ -272,7 +293,8 @@ cdef class Engine:
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
-        run.tiles, run.n_tiles, run.total_cost = self.tiles, self.n_tiles, self.total_cost
+        self._share_tiles(size)
+        run.tiles, run.n_tiles = self.tiles, self.n_tiles
         fnn_barrier_init(&run.barrier)
         with nogil:
             train(run, size)

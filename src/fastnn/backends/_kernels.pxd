@@ -47,6 +47,7 @@ cdef extern from "fastnn.h" nogil:
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
+        void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
         int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
         void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
                         int64_t) noexcept nogil
@@ -65,10 +66,6 @@ cdef extern from "fastnn.h" nogil:
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()
     const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64)
-
-cdef extern from "fetch.h" nogil:
-    void fnn_fetch(const fnn_input *, const fnn_targets *, fnn_rows, int64_t n_in, int64_t,
-                   int64_t)
 
 cdef extern from "random.h" nogil:
     uint64_t fnn_key(uint64_t seed, uint64_t epoch)

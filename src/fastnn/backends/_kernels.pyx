@@ -100,16 +100,16 @@ cdef class Kernels:
 
     cdef list tiles(self, int64_t n_in, int64_t n_out):
         """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
-        cdef int64_t NR = self.table.NR
+        cdef int64_t NR = self.table.NR, VL = self.table.VL
         return [
             (fnn_tile(block, n_blocks, panel, n_panels),
              (min(n_in, (block + n_blocks) * NR) - block * NR + 1)
-             * (min(n_out, (panel + n_panels) * NR) - panel * NR))
+             * ((min(n_out, (panel + n_panels) * NR) - panel * NR + VL - 1) // VL))
             for panel, n_panels in self._groups(n_out) for block, n_blocks in self._groups(n_in)
         ]
 
     def _groups(self, columns):
-        """[(first panel, how many)]: of `group`, the largest there may be, less one, if possible."""
+        """[(first panel, how many)]: of `group`, one less than the largest, if possible."""
         panels, largest = (columns + self.table.NR - 1) // self.table.NR, self.table.group
         first, groups = 0, []
         while first < panels:

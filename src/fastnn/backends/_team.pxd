@@ -11,6 +11,8 @@ cdef enum:
     # costs little beside computing with them, few enough that the block of h being read stays in
     # the second-level cache.
     BLOCK_ROWS = 256
+    # At most so much of X is fetched ahead: more would drive the weights out of that cache.
+    FETCH_BYTES = 1 << 18
 
 
 # One network, the memory it works in, and the data it reads.
@@ -28,7 +30,8 @@ ctypedef struct network_pass:
 ctypedef struct weight_tile:
     int layer
     fnn_tile part
-    int64_t cost_before  # of all tiles before this one
+    int64_t cost
+    int thread  # whose it is
 
 
 # Steps over order[batch:], the first `part` rows of the first batch being done with.
@@ -41,7 +44,7 @@ ctypedef struct training_run:
     fnn_step step
     double learning_rate, beta1_power, beta2_power  # beta^t of the last step
     const weight_tile *tiles
-    int64_t n_tiles, total_cost
+    int64_t n_tiles
     double flops_per_row, seconds
     double sum_of_losses
     int stop

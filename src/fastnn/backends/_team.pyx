@@ -13,7 +13,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore, fnn_fetch,
+    FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_denormals_off, fnn_denormals_restore,
     fnn_flag_get, fnn_flag_set, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
@@ -55,34 +55,38 @@ cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogi
                              net.layers[k - 1].activation, &net.activity[k], r0, r1)
 
 
-# Rows r0:end of n, a thread's share, which it takes in blocks.
+# Rows r0:end of n, a thread's share, which it takes in blocks; so many of them are fetched one step
+# before.
 ctypedef struct row_share:
-    int64_t n, r0, end, block
+    int64_t n, r0, end, block, fetched
 
 
-cdef row_share share_of(int64_t n, int64_t MR, int thread, int size) noexcept nogil:
-    """Whole tiles, in equal blocks. Its divisions take as long as a tiny network's tile."""
+cdef row_share share_of(training_run *run, int64_t n, int thread, int size) noexcept nogil:
+    """Shares of equal size, equal blocks of whole tiles.
+
+    Once for all steps: these divisions take as long as a tiny network's layer.
+    """
     cdef row_share share
-    cdef int64_t rows = ((n + MR - 1) // MR + size - 1) // size * MR
+    cdef int64_t MR = run.net.kernels.MR, rows = (n + size - 1) // size
     cdef int64_t n_blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
+    cdef int64_t row_bytes = run.net.layers[0].n_in * max(1, run.net.X.column_stride)
     share.n = n
     share.r0 = min(n, thread * rows)
     share.end = min(n, share.r0 + rows)
     share.block = ((rows + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
+    share.fetched = min(rows, FETCH_BYTES // row_bytes)
     return share
 
 
 cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
                      double inverse_n) noexcept nogil:
-    """Thread's share of the rows of the workspace, row 0 of which is order[first]."""
+    """The share's rows of the workspace, row 0 of which is order[first]."""
     cdef network_pass *net = &run.net
-    cdef int64_t r0 = share.r0, end = share.end, r1
+    cdef int64_t r0 = share.r0, r1
     cdef fnn_rows rows
-    rows.order, rows.first = run.order, first + share.n  # what this thread takes next
-    fnn_fetch(&net.X, &net.y, rows, net.layers[0].n_in, r0, min(end, run.n_order - rows.first))
-    rows.first = first
-    while r0 < end:
-        r1 = min(end, r0 + share.block)
+    rows.order, rows.first = run.order, first
+    while r0 < share.end:
+        r1 = min(share.end, r0 + share.block)
         if not forward_rows(net, rows, r0, r1):
             return
         net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
@@ -90,26 +94,46 @@ cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
         r0 = r1
 
 
-cdef void weights_phase(training_run *run, int64_t low, int64_t high, int64_t n,
-                        const fnn_step *step) noexcept nogil:
-    """Those tiles of all weights that begin within low:high of the total cost."""
+cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nogil:
+    cdef int64_t i, total = 0
+    for i in range(run.n_tiles):
+        if run.tiles[i].thread % size == thread:
+            total += run.tiles[i].cost
+    return total
+
+
+cdef void weights_phase(training_run *run, int thread, int size, const row_share *share,
+                        int64_t next_first, int64_t total, const fnn_step *step) noexcept nogil:
+    """The thread's tiles of all weights, `total` their cost.
+
+    Memory is idle meanwhile, so the rows of X that the thread will take of order[next_first:] are
+    fetched, a few with every tile.
+    """
     cdef network_pass *net = &run.net
-    cdef int64_t i
+    cdef int64_t n_in = net.layers[0].n_in, i, done = 0, r0 = share.r0, r1
+    cdef int64_t to_fetch = min(share.r0 + share.fetched,
+                                min(share.end, run.n_order - next_first)) - share.r0
     cdef const weight_tile *tile
+    cdef fnn_rows rows
+    rows.order, rows.first = run.order, next_first
     for i in range(run.n_tiles):
         tile = &run.tiles[i]
-        if low <= tile.cost_before < high:
+        if size == 1 or tile.thread % size == thread:
+            done += tile.cost
+            r1 = share.r0 + to_fetch * done // total
+            if r1 > r0:
+                net.kernels.fetch(&net.X, rows, n_in, r0, r1)
+                r0 = r1
             net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
-                               &net.activity[tile.layer + 1].delta, n, tile.part, step)
+                               &net.activity[tile.layer + 1].delta, share.n, tile.part, step)
 
 
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
     cdef int64_t n, part_n, r, batch = run.batch, part = run.part
-    cdef int64_t low = run.total_cost * thread // size
-    cdef int64_t high = run.total_cost * (thread + 1) // size
-    cdef row_share share = share_of(run.part_rows, run.net.kernels.MR, thread, size)
+    cdef int64_t total = cost_of_tiles(run, thread, size)
+    cdef row_share share = share_of(run, run.part_rows, thread, size)
     cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
@@ -125,12 +149,12 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             step.learning_rate = run.learning_rate / (1 - beta1_power)
             step.inverse_root = 1 / sqrt(1 - beta2_power)
         if part_n != share.n:
-            share = share_of(part_n, run.net.kernels.MR, thread, size)
+            share = share_of(run, part_n, thread, size)
         rows_phase(run, &share, batch + part, 1.0 / n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
-        weights_phase(run, low, high, part_n, &step)
+        weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
         part += part_n
         if step.last:
             batch, part = batch + n, 0
