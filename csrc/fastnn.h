@@ -122,6 +122,13 @@ typedef struct {
     double (*multiply_adds)(int64_t n);
     /* One activation on n numbers, h = g(a) and dh = g'(a), for tests. */
     void (*activate)(int activation, const void *a, void *h, void *dh, int64_t n);
+    /* forward for row 0 alone and panels p0:p1 of the output. */
+    void (*forward_row)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
+                        int64_t p0, int64_t p1);
+    /* f (r1 - r0, n_out), row-major, of a whole network of narrow layers; returns 0 if a row holds
+     * a NaN or an infinity. scratch: NR reals for every neuron of every layer, inputs included. */
+    int (*forward_lanes)(const fnn_layer *layers, int n_layers, int output, const fnn_input *X,
+                         fnn_rows rows, int64_t r0, int64_t r1, void *scratch, void *f);
 } fnn_kernels;
 
 int fnn_needs_a(int activation);

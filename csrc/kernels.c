@@ -2,8 +2,8 @@
  * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
 #include "narrow.h"
+#include "row.h"
 #include "update.h"
-#include "zeros.h"
 
 /* ---- gather */
 
@@ -105,6 +105,8 @@ static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0,
     return v_all(v_less(bad, v_set1(1)));
 }
 
+#include "lanes.h" /* gathers in its own way */
+
 /* ---- forward and backward */
 
 typedef struct {
@@ -129,6 +131,18 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity
         product_of_nonzero(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
     else
         product(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+}
+
+/* forward for row 0 and panels p0 to p1 of the output. */
+static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
+                        int64_t p0, int64_t p1) {
+    const finish_context context = {layer->activation, out};
+    const fnn_matrix *a = out->a.data ? &out->a : &out->h;
+    if (has_many_zeros(h_in, a, 0, 1))
+        row_product_of_nonzero(h_in, &layer->W, a, p0, p1);
+    else
+        row_product(h_in, &layer->W, a, p0, p1);
+    for (int64_t p = p0; p < p1; p++) finish_forward(&context, p, 0, 1);
 }
 
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
@@ -208,6 +222,21 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
 }
 
 const fnn_kernels FNN_TABLE = {
-    VL,   MR,       NR,     LARGEST_GROUP, fetch,  gather,        forward,  output,
-    loss, backward, update, pack,          unpack, multiply_adds, activate,
+    VL,
+    MR,
+    NR,
+    LARGEST_GROUP,
+    fetch,
+    gather,
+    forward,
+    output,
+    loss,
+    backward,
+    update,
+    pack,
+    unpack,
+    multiply_adds,
+    activate,
+    forward_row,
+    forward_lanes,
 };

@@ -54,6 +54,12 @@ static inline double fnn_thread_seconds(void) {
 /* Spinning is bounded: where another process holds the core that the last thread needs, spinning on
  * would keep that thread away. */
 enum { FNN_SPINS = 4000 };
+static inline void fnn_relax(int spins) {
+    if (spins < FNN_SPINS)
+        fnn_pause();
+    else
+        sched_yield();
+}
 
 typedef struct {
     _Alignas(64) atomic_int arrived;
@@ -75,12 +81,28 @@ static inline void fnn_barrier_wait(fnn_barrier *barrier, int size) {
         return;
     }
     for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round;
-         spins++) {
-        if (spins < FNN_SPINS)
-            fnn_pause();
-        else
-            sched_yield();
-    }
+         spins++)
+        fnn_relax(spins);
+}
+
+/* A count of work taken, or of work done. */
+typedef atomic_llong fnn_counter;
+static inline int64_t fnn_counter_get(fnn_counter *counter) {
+    return atomic_load_explicit(counter, memory_order_acquire);
+}
+/* Adds to it; returns what it was. */
+static inline int64_t fnn_counter_add(fnn_counter *counter, int64_t amount) {
+    return atomic_fetch_add_explicit(counter, amount, memory_order_acq_rel);
+}
+/* Sets it to `to` if it is `*from`; else *from is what it is. */
+static inline int fnn_counter_move(fnn_counter *counter, int64_t *from, int64_t to) {
+    long long expected = *from;
+    const int moved = atomic_compare_exchange_strong(counter, &expected, to);
+    *from = expected;
+    return moved;
+}
+static inline void fnn_counter_wait(fnn_counter *counter, int64_t least) {
+    for (int spins = 0; fnn_counter_get(counter) < least; spins++) fnn_relax(spins);
 }
 
 #endif

@@ -4,14 +4,9 @@
 
 #include "simd.h"
 
-enum { FEW = VL < 4 ? VL : 4 };
-
-/* n is at most `most`, a constant: where it is small, the compiler drops what computes the rest. */
-static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t ld_in, int rows,
-                                       real *out, int64_t ld_out, int n) {
-    vec x[VL], y[VL];
-#pragma GCC unroll 16
-    for (int i = 0; i < VL; i++) x[i] = i < rows ? v_load(in + i * ld_in) : v_set1(0);
+/* x[j][i] = x[i][j]: log2(VL) rounds of interleaving row i with row i + VL/2. */
+static ALWAYS_INLINE void transpose_lanes(vec x[VL]) {
+    vec y[VL];
 #pragma GCC unroll 4
     for (int round = 1; round < VL; round *= 2) {
 #pragma GCC unroll 8
@@ -22,13 +17,23 @@ static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t l
 #pragma GCC unroll 16
         for (int i = 0; i < VL; i++) x[i] = y[i];
     }
+}
+
+enum { FEW = VL < 4 ? VL : 4 };
+
+/* n is at most `most`, a constant: where it is small, the compiler drops what computes the rest. */
+static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t ld_in, int rows,
+                                       real *out, int64_t ld_out, int n) {
+    vec x[VL];
+#pragma GCC unroll 16
+    for (int i = 0; i < VL; i++) x[i] = i < rows ? v_load(in + i * ld_in) : v_set1(0);
+    transpose_lanes(x);
 #pragma GCC unroll 16
     for (int j = 0; j < most; j++)
         if (j < n) v_store(out + j * ld_out, x[j]);
 }
 
-/* out[j][i] = in[i][j] for `rows` rows of in, 0 for further i, and n <= VL columns. log2(VL) rounds
- * of interleaving row i with row i + VL/2 turn VL rows into their transpose. */
+/* out[j][i] = in[i][j] for `rows` rows of in, 0 for further i, and n <= VL columns. */
 static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out,
                                             int64_t ld_out, int n) {
     if (n <= FEW)

@@ -104,17 +104,31 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
                   Wt->ld);
 }
 
+/* W, m and v of one block and panel, as far as they exist; the optimizer needs them next. */
+typedef struct {
+    const real *arrays[3];
+} square_weights;
+
+static square_weights weights_at(const update_task *u, int64_t block, int64_t panel) {
+    const fnn_layer *layer = u->layer;
+    const real *W = layer->W.data, *m = layer->m, *v = layer->v;
+    const int64_t offset = at(&layer->W, panel, block * NR) - W;
+    return (square_weights){{W + offset, m ? m + offset : NULL, m && v ? v + offset : NULL}};
+}
+
 /* One block of inputs by the tile's panels: each row of dW sums rows of delta, by the micro-kernel
  * or for the non-zero elements of h. */
 static void update_block(const update_task *u, int64_t block, const fnn_tile *tile,
                          int skip_zeros) {
     real g[LARGEST_GROUP * SQUARE];
     const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
+    const square_weights next = weights_at(u, block, tile->panel);
     for (int64_t q = 0; q < tile->n_panels; q++)
         begin_square(u, block, tile->panel + q, g + q * SQUARE);
     if (skip_zeros)
         sum_nonzero_columns(u->h_in, block, u->delta, tile->panel, tile->n_panels, u->n, count,
-                            u->step->first ? NULL : g, g, ld, SQUARE);
+                            u->step->first ? NULL : g, g, ld, SQUARE, next.arrays,
+                            panel_size(&u->layer->W));
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
         if (has_few_columns(u))
@@ -132,12 +146,13 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
 static void update_panel(const update_task *u, int64_t panel, const fnn_tile *tile) {
     real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
+    const square_weights next = weights_at(u, tile->block, panel);
     for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
         begin_square(u, tile->block + q, panel, g);
         transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);
     }
     sum_nonzero_columns(u->delta, panel, u->h_in, tile->block, tile->n_blocks, u->n, n_out,
-                        u->step->first ? NULL : gt, gt, NR, NR * NR);
+                        u->step->first ? NULL : gt, gt, NR, NR * NR, next.arrays, NR * ld);
     for (int64_t q = 0; q < tile->n_blocks; q++) {
         const int64_t block = tile->block + q, count = block_rows(u, block);
         begin_square(u, block, panel, g); /* for the bias */
@@ -147,22 +162,17 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
     }
 }
 
-/* The share of elements of X that are not zero; 1 if the other factor is too narrow to use that. */
-static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n,
-                      const fnn_matrix *other) {
-    if (X->nonzero == NULL || other->cols < LEAST_COLUMNS) return 1;
-    const int64_t columns = smaller(X->cols - p * NR, panels * NR);
-    return (double)count_nonzero(X, p, panels, 0, n) / (double)(n * columns);
-}
-
 /* In units of one row of the micro-kernel's work: leaving zeros out costs about 1.15 for a row
- * without any, and to transpose a square costs as much as 7 rows. */
+ * without any, and to transpose a square costs as much as 7 rows. A factor too narrow leaves the
+ * other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step) {
     const update_task u = {layer, h_in, delta, n, step};
-    const double by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, n, delta);
-    const double by_delta =
-        1.15 * density(delta, tile.panel, tile.n_panels, n, h_in) + 7.0 / (double)n;
+    double by_h = 1, by_delta = 1;
+    if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
+        by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, 0, n);
+    if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
+        by_delta = 1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + 7.0 / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else

@@ -39,19 +39,21 @@ static ALWAYS_INLINE void find_nonzero(const fnn_matrix *X, int64_t p, int64_t r
     }
 }
 
-/* Elements of rows r0:r1 of panels p and following that are not zero. */
-static int64_t count_nonzero(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0,
-                             int64_t r1) {
+/* The share of elements that are not zero in panels p and following; of rows r0:r1 the first few,
+ * which are as good as any. */
+static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0, int64_t r1) {
+    const int64_t end = r0 + smaller(r1 - r0, WORD);
+    const int64_t columns = smaller(X->cols - p * NR, panels * NR);
     int64_t count = 0;
-    for (int64_t end = p + panels; p < end; p++)
-        for (int64_t r = r0; r < r1; r++)
-            count += __builtin_popcountll(X->nonzero[p * X->rows + r]);
-    return count;
+    for (int64_t q = p; q < p + panels; q++)
+        for (int64_t r = r0; r < end; r++)
+            count += __builtin_popcountll(X->nonzero[q * X->rows + r]);
+    return (double)count / (double)((end - r0) * columns);
 }
 
 /* C[r] = from[r] + sum of A[r, k] B[k] over the bits k of bits[r]. A[r, k] is a[r * rs + k * cs];
- * panels of B, from and C lie b_panel, from_panel and c_panel apart. Every row fetches the next
- * `ahead` reals of each panel from B_ahead on, where the block of B lies that follows this one. */
+ * panels of B, from and C lie b_panel, from_panel and c_panel apart. Meanwhile each row fetches
+ * `ahead` reals, by panels again, of each of up to 3 arrays that are needed next. */
 typedef struct {
     const uint64_t *bits;
     const real *a;
@@ -62,8 +64,8 @@ typedef struct {
     int64_t ld_from, from_panel;
     real *C;
     int64_t ldc, c_panel;
-    const real *B_ahead;
-    int64_t ahead;
+    const real *next[3];
+    int64_t ahead, next_panel;
 } nonzero_terms;
 
 static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t rows) {
@@ -72,9 +74,10 @@ static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t 
         const real *from = t.from + r * t.ld_from, *a = t.a + r * t.rs;
         real *C = t.C + r * t.ldc;
         uint64_t bits = t.bits[r];
-        for (int p = 0; p < nv; p += NV)
-            for (int64_t i = 0; i < t.ahead; i += LINE)
-                __builtin_prefetch(t.B_ahead + p / NV * t.b_panel + r * t.ahead + i, 0, 2);
+        for (int i = 0; i < 3 && t.next[i]; i++)
+            for (int p = 0; p < nv; p += NV)
+                for (int64_t c = 0; c < t.ahead; c += LINE)
+                    __builtin_prefetch(t.next[i] + p / NV * t.next_panel + r * t.ahead + c, 0, 2);
         if (bits == 0 && from == C) continue;
 #pragma GCC unroll 12
         for (int v = 0; v < nv; v++) acc[v] = v_load(from + v / NV * t.from_panel + v % NV * VL);
@@ -116,7 +119,7 @@ static const real zero_row[NR] = {0};
 /* Whether rows r0:r1 of A have zeros enough, and C columns enough for a row alone. */
 static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, int64_t r1) {
     if (A->nonzero == NULL || C->cols < LEAST_COLUMNS) return 0;
-    return 4 * count_nonzero(A, 0, count_panels(A), r0, r1) < 3 * A->cols * (r1 - r0);
+    return density(A, 0, count_panels(A), r0, r1) < 0.75;
 }
 
 /* What `product` computes, for an A with many zeros. */
@@ -133,6 +136,7 @@ static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matr
     const int64_t block = NR * B->ld;
     int64_t panels;
     t.ahead = (block / (r1 - r0) + LINE) / LINE * LINE;
+    t.next_panel = t.b_panel;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);
         t.C = at(C, p, r0);
@@ -142,7 +146,7 @@ static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matr
             t.bits = A->nonzero + k * A->rows + r0;
             t.a = at(A, k, r0);
             t.B = at(B, p, k * NR);
-            t.B_ahead = t.B + block;
+            t.next[0] = t.B + block;
             sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
             t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
         }
@@ -164,11 +168,12 @@ static void transpose_bits(uint64_t words[WORD]) {
 }
 
 /* C[i] = from[i] + sum over rows r < n of A[r, i] B[r], i the first `count` columns of A's panel
- * pa, B[r] its panels pb and following; `from` is C or NULL for zero. C's panels have rows of NR,
- * c_panel apart. */
+ * pa, B[r] its panels pb and following; `from` is C or NULL for zero. C's panels lie c_panel apart,
+ * as many of `weights`, laid out like C but for weights_panel, will be needed next. */
 static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matrix *B, int64_t pb,
                                 int64_t panels, int64_t n, int64_t count, const real *from, real *C,
-                                int64_t ldc, int64_t c_panel) {
+                                int64_t ldc, int64_t c_panel, const real *const weights[3],
+                                int64_t weights_panel) {
     uint64_t words[WORD];
     nonzero_terms t = {.bits = words,
                        .rs = 1,
@@ -180,7 +185,9 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
                        .from_panel = from ? c_panel : 0,
                        .C = C,
                        .ldc = ldc,
-                       .c_panel = c_panel};
+                       .c_panel = c_panel,
+                       .ahead = ldc,
+                       .next_panel = weights_panel};
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
         memset(words, 0, sizeof words);
@@ -188,6 +195,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
         transpose_bits(words);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
+        if (r + rows == n) memcpy(t.next, weights, sizeof t.next);
         sum_nonzero_terms(group_vectors(B, pb, panels), &t, count);
         t.from = C, t.ld_from = ldc, t.from_panel = c_panel;
     }

@@ -18,18 +18,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-READY_DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "uint8"))
-
 # A row of soft labels may miss a sum of 1 by what rounding to float16 does to it.
 SUM_OF_LABELS_TOLERANCE = 2e-3
-
-
-def is_ready(X: object, n_in: int) -> bool:
-    """Whether an engine takes X as it is; the short way past `check_X`."""
-    if type(X) is not np.ndarray or X.dtype not in READY_DTYPES:
-        return False
-    shape = X.shape
-    return len(shape) == 2 and shape[1] == n_in and shape[0] > 0
 
 
 def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:

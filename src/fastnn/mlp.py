@@ -300,9 +300,7 @@ class MLP:
 
     def forward(self, X: ArrayLike) -> Array:
         """f(X): the output layer after its activation, (n, n_out) of the network's dtype."""
-        if checks.is_ready(X, self.network.n_in):
-            return self._engine().forward(X)  # type: ignore[arg-type]
-        return self._engine().forward(checks.check_X(X, self.network))
+        return (self._predictor or self._engine()).forward(X)
 
     def predict(self, X: ArrayLike) -> Array:
         """Classes or values.

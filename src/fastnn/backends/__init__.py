@@ -21,7 +21,7 @@ from ..network import Network, known
 from ..optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 BACKENDS = ("numpy", "cython")
 
@@ -55,8 +55,8 @@ class Engine(Protocol):
     def get_parameters(self, out: NDArray[Any]) -> None:
         """Copy out into (n_parameters,) of network.dtype."""
 
-    def forward(self, X: NDArray[Any], rows: NDArray[Any] | None = None) -> NDArray[Any]:
-        """f(X), shape (n, D_out), network.dtype."""
+    def forward(self, X: ArrayLike, rows: NDArray[Any] | None = None) -> NDArray[Any]:
+        """f(X), shape (n, D_out), network.dtype. X as users give it: the engine calls check_X."""
         ...
 
     def forward_and_loss(

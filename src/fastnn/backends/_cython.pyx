@@ -3,23 +3,28 @@ import os
 
 import numpy as np
 
+cimport numpy as cnp
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
     FNN_ADAM, FNN_SGD, Kernels, Memory, address, fnn_activity, fnn_barrier_init, fnn_flag_get,
-    fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, open_input,
+    fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, open_input,
 )
 from fastnn.backends._team cimport (
-    BLOCK_ROWS, network_pass, predict, prediction, train, training_run, weight_tile,
+    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, network_pass, predict, prediction, train,
+    training_run, weight_tile,
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
+from fastnn.checks import check_X
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
 cdef extern from "omp.h" nogil:
     double omp_get_wtime()
+
+cnp.import_array()
 
 __all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_peak"]
 
@@ -36,6 +41,11 @@ cdef double PART_FLOPS = 3e10
 cdef double FLOPS_PER_THREAD = 400_000.0
 cdef double ROW_FLOPS = 3_000.0
 
+# What a thread takes at least at a time when it predicts; and what is over in microseconds.
+cdef double LEAST_BLOCK_FLOPS = 1e6
+cdef double SHORT_FLOPS = 1e6
+# A network whose layers are all this narrow is predicted with the rows in the lanes.
+cdef int64_t WIDEST_IN_LANES = 64
 # Where neither side of a product is at least so wide, looking for zeros costs more than it saves.
 cdef int LEAST_WIDTH = 32
 
@@ -57,6 +67,8 @@ cdef class Workspace:
     cdef double *losses
     cdef double *core_shares  # for each thread
     cdef int64_t rows
+    cdef void *scratch  # for the kernel of narrow networks
+    cdef size_t scratch_size
 
 
 cdef class TeamSize:
@@ -120,8 +132,9 @@ cdef class Engine:
     cdef Memory memory, state_memory
     cdef fnn_layer *layers
     cdef int n_layers, output
-    cdef int64_t n_in, n_out
-    cdef bint n_threads_given
+    cdef int64_t n_in, n_out, n_neurons, widest_output
+    cdef int type_number  # NumPy's, of the dtype
+    cdef bint n_threads_given, is_narrow
     cdef readonly int n_threads
     cdef readonly bint skip_zeros
     cdef readonly object network
@@ -146,6 +159,10 @@ cdef class Engine:
         self.skip_zeros = os.environ.get("FASTNN_SKIP_ZEROS") != "0"
         self.n_layers, self.n_in, self.n_out = network.n_layers, network.n_in, network.n_out
         self.output = OUTPUTS.index(network.output)
+        self.type_number = cnp.NPY_FLOAT64 if self.kernels.itemsize == 8 else cnp.NPY_FLOAT32
+        self.n_neurons = sum(network.layer_sizes)
+        self.widest_output = max(network.layer_sizes[1:])
+        self.is_narrow = max(network.layer_sizes) <= WIDEST_IN_LANES
         self.flops_per_row = network.flops_per_sample
         row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
         self.part_rows = max(PART_ROWS, PART_BYTES // row_size)
@@ -198,10 +215,28 @@ cdef class Engine:
                                       address(b))
 
     def forward(self, X, rows=None):
-        return self._predict(X, None, None, None, rows)[0]
+        cdef prediction p
+        if not is_ready(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
+            X = check_X(X, self.network)
+        self._open_prediction(&p, X, rows)
+        if p.n == 1:
+            p.how = BY_PANELS
+        elif self.is_narrow and p.n >= self.kernels.table.VL:
+            p.how = IN_LANES
+        return self._predict(&p, X)
 
     def forward_and_loss(self, X, y, sample_weight, loss, rows=None):
-        return self._predict(X, y, sample_weight, loss, rows)
+        cdef prediction p
+        cdef double sum_of_losses = 0
+        cdef int64_t r
+        self._open_prediction(&p, X, rows)
+        self._open_targets(&p.net.y, y, sample_weight, LOSSES.index(loss))
+        losses = np.empty(p.n)
+        p.losses = <double *> address(losses)
+        f = self._predict(&p, X)
+        for r in range(p.n):
+            sum_of_losses += p.losses[r]
+        return f, sum_of_losses / p.n
 
     def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1):
         cdef training_run run
@@ -301,38 +336,61 @@ cdef class Engine:
         self.spare = workspace
         return self._check_X(&run.net)
 
-    cdef tuple _predict(self, X, y, sample_weight, loss, rows):
-        cdef prediction p
+    cdef int _open_prediction(self, prediction *p, X, rows) except -1:
         cdef const int64_t[::1] order
-        cdef int64_t MR = self.kernels.table.MR, blocks, r
-        cdef int size
-        cdef double sum_of_losses = 0
-        memset(&p, 0, sizeof(p))
-        p.net.layers = self.layers
-        p.n = X.shape[0]
+        memset(p, 0, sizeof(prediction))
+        p.n = cnp.PyArray_DIM(X, 0)
         if rows is not None:
             order = rows
             p.rows.order, p.n = &order[0], order.shape[0]
-        size = self._team_size(p.n, self.flops_per_row / 3)
-        p.block = min(BLOCK_ROWS, (p.n + size * MR - 1) // (size * MR) * MR)
-        blocks = (p.n + p.block - 1) // p.block
-        size = min(size, <int> min(blocks, 1 << 20))
-        workspace = self._take_workspace(size * p.block)
-        self._open_pass(&p.net, workspace, X)
-        f = np.empty((p.n, self.n_out), self.network.dtype)
+        p.how = BY_BLOCKS
+        return 0
+
+    cdef object _predict(self, prediction *p, X):
+        """f, (n, n_out). X and whatever p points at stay alive in the caller."""
+        cdef cnp.npy_intp[2] shape
+        cdef Workspace workspace
+        p.multiple = self.kernels.table.NR if p.how == IN_LANES else self.kernels.table.MR
+        p.size = self._prediction_team(p)
+        p.least_block = max(<int64_t> (LEAST_BLOCK_FLOPS / (self.flops_per_row + ROW_FLOPS)),
+                            min(BLOCK_ROWS // 4, (p.n + p.size - 1) // p.size))
+        p.block = (p.n + p.multiple - 1) // p.multiple * p.multiple
+        if p.how == BY_BLOCKS:
+            p.block = min(BLOCK_ROWS, p.block)
+        workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1)
+        if p.how == IN_LANES:
+            self._take_scratch(p, workspace)
+        shape[0], shape[1] = p.n, self.n_out
+        f = cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
         p.f, p.f_row_size = <char *> address(f), self.n_out * self.kernels.itemsize
-        if loss is not None:
-            self._open_targets(&p.net.y, y, sample_weight, LOSSES.index(loss))
-            losses = np.empty(p.n)
-            p.losses = <double *> address(losses)
-        with nogil:
-            predict(&p, size)
-            if p.losses != NULL:
-                for r in range(p.n):
-                    sum_of_losses += p.losses[r]
+        p.net.layers = self.layers
+        self._open_pass(&p.net, workspace, X)
+        if p.size == 1 and p.n * self.flops_per_row < SHORT_FLOPS:
+            predict(p)  # with the GIL: over before another thread would have had it
+        else:
+            with nogil:
+                predict(p)
         self.spare = workspace
         self._check_X(&p.net)
-        return f, sum_of_losses / p.n
+        return f
+
+    cdef int _prediction_team(self, prediction *p) noexcept:
+        """The threads that are worth waking, and find something to do."""
+        cdef int64_t pieces = (p.n + p.multiple - 1) // p.multiple
+        cdef int64_t group = PANELS * self.kernels.table.NR
+        if p.how == BY_PANELS:
+            pieces = (self.widest_output + group - 1) // group
+        return <int> min(self._team_size(p.n, self.flops_per_row / 3), pieces)
+
+    cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1:
+        """For the kernel of narrow networks: NR numbers for every neuron, for each thread."""
+        cdef size_t size = self.n_neurons * self.kernels.table.NR * self.kernels.itemsize
+        p.scratch_size = (size + 63) // 64 * 64 + 64
+        if workspace.scratch_size < p.size * p.scratch_size:
+            workspace.scratch_size = p.size * p.scratch_size
+            workspace.scratch = workspace.memory.take(workspace.scratch_size)
+        p.scratch = <char *> workspace.scratch
+        return 0
 
     cdef int _team_size(self, double rows, double flops_per_row) noexcept:
         if self.n_threads_given:

@@ -1,5 +1,6 @@
 """csrc as Cython sees it, and the memory its kernels work on."""
 from libc.stdint cimport int32_t, int64_t, uint64_t
+from numpy cimport PyArray_DATA
 
 
 cdef extern from "fastnn.h" nogil:
@@ -62,6 +63,10 @@ cdef extern from "fastnn.h" nogil:
         void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
         void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
+        void (*forward_row)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
+                            int64_t) noexcept nogil
+        int (*forward_lanes)(const fnn_layer *, int, int, const fnn_input *, fnn_rows, int64_t,
+                             int64_t, void *, void *) noexcept nogil
 
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()
@@ -80,9 +85,18 @@ cdef extern from "team.h" nogil:
     void fnn_barrier_wait(fnn_barrier *, int size)
     void fnn_flag_set(fnn_flag *, int)
     int fnn_flag_get(fnn_flag *)
+    ctypedef struct fnn_counter:
+        pass
+    int64_t fnn_counter_get(fnn_counter *)
+    int64_t fnn_counter_add(fnn_counter *, int64_t)
+    int fnn_counter_move(fnn_counter *, int64_t *, int64_t)
+    void fnn_counter_wait(fnn_counter *, int64_t)
     double fnn_thread_seconds()
     uint64_t fnn_denormals_off()
     void fnn_denormals_restore(uint64_t)
+
+cdef extern from "pool.h" nogil:
+    void fnn_pool_run(int size, void (*work)(void *, int) noexcept nogil, void *context)
 
 
 cdef class Memory:
@@ -106,9 +120,10 @@ cdef class Kernels:
     cdef bint needs_a(self, int activation) noexcept
 
 
+cdef bint is_ready(object X, int64_t n_in) noexcept
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1
 
 
 cdef inline void *address(object array):
     """Where a NumPy array's data begins. The caller keeps it alive, and knows its layout."""
-    return <void *> <size_t> array.__array_interface__["data"][0]
+    return PyArray_DATA(array)

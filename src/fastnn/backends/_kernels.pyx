@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
+cimport numpy as cnp
 from cython.parallel cimport parallel
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -14,6 +14,8 @@ from fastnn.network import ACTIVATIONS, OUTPUTS
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
+
+cnp.import_array()
 
 cdef int IDENTITY = OUTPUTS.index("identity")
 
@@ -137,30 +139,26 @@ cdef class Kernels:
         return fnn_needs_a(activation)
 
 
+cdef bint is_ready(object X, int64_t n_in) noexcept:
+    """Whether X is an array as the kernels read it: (n, n_in), float32, float64 or uint8 in native
+    byte order, with any strides."""
+    if not cnp.PyArray_CheckExact(X) or cnp.PyArray_NDIM(X) != 2:
+        return False
+    cdef int kind = cnp.PyArray_TYPE(X)
+    return ((kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64 or kind == cnp.NPY_UINT8)
+            and cnp.PyArray_DIM(X, 1) == n_in and cnp.PyArray_ISNOTSWAPPED(X))
+
+
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
     """Where X's numbers lie. The caller keeps X alive."""
-    cdef Py_buffer view
-    cdef const char *format
-    PyObject_GetBuffer(X, &view, PyBUF_STRIDED_RO | PyBUF_FORMAT)
-    try:
-        if view.ndim != 2 or view.shape[1] != n_in:
-            raise ValueError(f"X has shape {X.shape}, but the network takes (n, {n_in})")
-        format = view.format
-        if format[0] in b"@=^":  # native byte order; ^ also unaligned, which the gather can read
-            format += 1
-        if format[0] == b"B":
-            out.type = FNN_INPUT_U8
-        elif format[0] == b"f":
-            out.type = FNN_INPUT_F32
-        elif format[0] == b"d":
-            out.type = FNN_INPUT_F64
-        else:
-            raise TypeError(f"X must be float32, float64 or uint8, not {X.dtype}")
-        out.data = <const char *> view.buf
-        out.row_stride, out.column_stride = view.strides[0], view.strides[1]
-        return 0
-    finally:
-        PyBuffer_Release(&view)
+    if not is_ready(X, n_in):
+        raise ValueError(f"X of shape {np.shape(X)} is not as checks.check_X makes it")
+    cdef int kind = cnp.PyArray_TYPE(X)
+    out.type = (FNN_INPUT_U8 if kind == cnp.NPY_UINT8 else
+                FNN_INPUT_F32 if kind == cnp.NPY_FLOAT32 else FNN_INPUT_F64)
+    out.data = <const char *> cnp.PyArray_DATA(X)
+    out.row_stride, out.column_stride = cnp.PyArray_STRIDE(X, 0), cnp.PyArray_STRIDE(X, 1)
+    return 0
 
 
 cdef class Product:

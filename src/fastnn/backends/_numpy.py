@@ -22,8 +22,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from ..checks import check_X
 from ..network import Network
 from ..optimizers import SGD, Adam, Optimizer
 
@@ -269,7 +270,8 @@ class Engine:
     def get_parameters(self, out: Array) -> None:
         out[...] = self._flat
 
-    def forward(self, X: Array, rows: Array | None = None) -> Array:
+    def forward(self, X: ArrayLike, rows: Array | None = None) -> Array:
+        X = check_X(X, self.network)
         with np.errstate(over="ignore", invalid="ignore"):
             _, h = self._forward(self._read(X, rows))
         return np.asarray(h[-1])

@@ -1,0 +1,89 @@
+"""Prediction goes three ways: rows in lanes for narrow networks, one row alone by panels of the
+layers, else blocks of rows, as evaluation always does. The user cannot tell which it was."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import ISAS, targets
+
+import fastnn
+from fastnn.network import LOSS_OF_OUTPUT, OUTPUTS
+
+NARROW = [(1, 1), (2, 8, 2), (13, 64, 64, 1), (33, 50, 17), (20, 3, 49), (64, 10, 33, 5)]
+WIDE = [(784, 128, 10), (20, 300, 5), (5, 1000, 70, 3), (3, 10, 500)]
+
+
+def inputs(n, n_in, seed=0):
+    X = np.random.default_rng(seed).normal(size=(n, n_in))
+    X[np.random.default_rng(1).random(X.shape) < 0.2] = 0.0
+    return X.astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("layers", NARROW + WIDE, ids=str)
+def test_all_ways_give_the_same_bits(force_isa, dtype, layers, output, isa):
+    X = inputs(107, layers[0])
+    loss = LOSS_OF_OUTPUT[output]
+    y = targets(loss, len(X), layers[-1]).astype(dtype)
+    force_isa(ISAS[0])
+    net = fastnn.MLP(layers, "elu", output, dtype=dtype, backend="cython", n_threads=1)
+    by_blocks, _ = net._engine().forward_and_loss(X, y, None, loss)
+    force_isa(isa)
+    for n_threads in (1, 2, 5):
+        net = fastnn.MLP(layers, "elu", output, dtype=dtype, backend="cython", n_threads=n_threads)
+        assert net.forward(X).tobytes() == by_blocks.tobytes()
+        for row in (0, 16, 47, 48, 106):
+            assert net.forward(X[row : row + 1]).tobytes() == by_blocks[row].tobytes()
+        for n in (2, 15, 49, 96):
+            assert net.forward(X[:n]).tobytes() == by_blocks[:n].tobytes()
+
+
+@pytest.mark.parametrize("type_of_X", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
+def test_rows_taken_by_index(compiled_backend, dtype, layers, type_of_X):
+    X = (np.abs(inputs(90, 37)) * 50).astype(type_of_X)
+    rows = np.random.default_rng(0).integers(0, len(X), 61)
+    net = fastnn.MLP(layers, dtype=dtype, backend=compiled_backend)
+    expected = net.forward(X[rows])
+    for same in (X, np.asfortranarray(X)):
+        assert net._engine().forward(same, rows).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
+@pytest.mark.parametrize("n", [1, 7, 70])
+def test_a_bad_number_is_found_wherever_it_is(compiled_backend, dtype, n, layers, bad):
+    net = fastnn.MLP(layers, dtype=dtype, backend=compiled_backend, n_threads=2)
+    net.weights = [np.zeros_like(W) for W in net.weights]  # nothing of X reaches the output
+    good = inputs(n, 37)
+    for row in {0, n // 2, n - 1}:
+        for column in range(37):
+            for order in "CF":
+                X = good.copy(order)
+                X[row, column] = bad
+                with pytest.raises(ValueError, match="X contains NaN or infinity"):
+                    net.forward(X)
+
+
+@pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
+@pytest.mark.parametrize("n", [1, 7, 70])
+def test_the_largest_finite_numbers_are_no_error(compiled_backend, n, layers):
+    net = fastnn.MLP(layers, backend=compiled_backend)
+    X = np.full((n, 37), np.finfo(np.float32).max)
+    assert net.forward(X).shape == (n, 3)
+
+
+@pytest.mark.parametrize("layers", [(13, 64, 64, 1), (20, 300, 5)], ids=str)
+def test_python_threads_predict_at_once(compiled_backend, layers):
+    """Only one call at a time gets the helpers; the others go on alone."""
+    net = fastnn.MLP(layers, output="identity", backend=compiled_backend, n_threads=3)
+    batches = [inputs(n, layers[0], seed=n) for n in (1, 5, 50, 500, 3000)]
+    expected = [net.forward(X).tobytes() for X in batches]
+
+    def predict_all(_):
+        return [net.forward(X).tobytes() for X in batches]
+
+    with ThreadPoolExecutor(6) as threads:
+        assert all(result == expected for result in threads.map(predict_all, range(60)))
