@@ -1,4 +1,5 @@
-/* Helpers spin for a tenth of a millisecond after their last work, then sleep.
+/* Helpers spin for some 50 us after their last work, then sleep. They never yield: whoever yields
+ * is the first to lose the core again, while others wait for the work it has taken.
  *
  * Not OpenMP: the end of its parallel region waits for every thread of the team, so a thread that
  * was woken on the core of its caller costs whole time slices, twice 4 ms where the work takes
@@ -7,9 +8,6 @@
 #include "team.h"
 #include <pthread.h>
 #include <signal.h>
-
-/* Yielding often lets whoever shares the helper's core go on. */
-enum { SPINS_BEFORE_YIELD = 50, YIELDS_BEFORE_SLEEP = 100 };
 
 static struct {
     pthread_mutex_t in_use; /* held by the one caller that has the helpers */
@@ -37,12 +35,9 @@ static unsigned new_job(unsigned last) {
 
 static unsigned wait_for_job(unsigned last) {
     unsigned job;
-    for (int yields = 0; yields < YIELDS_BEFORE_SLEEP; yields++) {
-        for (int spins = 0; spins < SPINS_BEFORE_YIELD; spins++) {
-            if ((job = new_job(last))) return job;
-            fnn_pause();
-        }
-        sched_yield();
+    for (int spins = 0; spins < FNN_SPINS; spins++) {
+        if ((job = new_job(last))) return job;
+        fnn_pause();
     }
     pthread_mutex_lock(&pool.lock);
     atomic_fetch_add(&pool.asleep, 1);
@@ -90,9 +85,10 @@ void fnn_pool_run(int size, fnn_work *work, void *context) {
     if (++pool.last_job == 0) pool.last_job = 1;
     atomic_store(&pool.job, pool.last_job);
     if (atomic_load(&pool.asleep) > 0) {
+        /* Whoever was about to sleep does so by now, or has seen the job. */
         pthread_mutex_lock(&pool.lock);
-        pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);
+        pthread_cond_broadcast(&pool.wake);
     }
     work(context, 0);
     atomic_store(&pool.job, 0);

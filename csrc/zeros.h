@@ -66,7 +66,15 @@ typedef struct {
     int64_t ldc, c_panel;
     const real *next[3];
     int64_t ahead, next_panel;
+    int to_write; /* then other cores' copies are called in, too */
 } nonzero_terms;
+
+static ALWAYS_INLINE void fetch_line_by_line(const real *x, int64_t n, int to_write) {
+    if (to_write)
+        for (int64_t c = 0; c < n; c += LINE) __builtin_prefetch(x + c, 1, 2);
+    else
+        for (int64_t c = 0; c < n; c += LINE) __builtin_prefetch(x + c, 0, 2);
+}
 
 static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t rows) {
     for (int64_t r = 0; r < rows; r++) {
@@ -76,8 +84,8 @@ static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t 
         uint64_t bits = t.bits[r];
         for (int i = 0; i < 3 && t.next[i]; i++)
             for (int p = 0; p < nv; p += NV)
-                for (int64_t c = 0; c < t.ahead; c += LINE)
-                    __builtin_prefetch(t.next[i] + p / NV * t.next_panel + r * t.ahead + c, 0, 2);
+                fetch_line_by_line(t.next[i] + p / NV * t.next_panel + r * t.ahead, t.ahead,
+                                   t.to_write);
         if (bits == 0 && from == C) continue;
 #pragma GCC unroll 12
         for (int v = 0; v < nv; v++) acc[v] = v_load(from + v / NV * t.from_panel + v % NV * VL);
@@ -187,7 +195,8 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
                        .ldc = ldc,
                        .c_panel = c_panel,
                        .ahead = ldc,
-                       .next_panel = weights_panel};
+                       .next_panel = weights_panel,
+                       .to_write = 1};
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
         memset(words, 0, sizeof words);
