@@ -72,7 +72,7 @@ def test_training_has_the_same_bits_with_skipping_on_and_off(
             skip,
             X[:300],
             y[:300],
-            layers=(X.shape[1], 100, 70, 10),
+            layers=(X.shape[1], 130, 100, 10),
             activation=activation,
             dtype=dtype,
             n_threads=n_threads,
@@ -108,7 +108,7 @@ def test_extreme_inputs_have_the_same_bits_with_skipping_on_and_off(
             skip,
             X,
             y,
-            layers=(120, 97, 4),
+            layers=(120, 130, 4),
             activation="relu",
             dtype=dtype,
             n_threads=2,
@@ -124,7 +124,7 @@ def test_a_batch_in_several_parts_has_the_same_bits_with_skipping_on_and_off(
     compiled_backend, dtype, monkeypatch
 ):
     rng = np.random.default_rng(6)
-    X = rng.normal(size=(2500, 64))
+    X = rng.normal(size=(2500, 120))
     X[rng.random(X.shape) < 0.3] = 0
     y = rng.integers(0, 5, 2500)
     for density in (X, np.where(rng.random(X.shape) < 0.7, 0, X)):
@@ -135,7 +135,7 @@ def test_a_batch_in_several_parts_has_the_same_bits_with_skipping_on_and_off(
                 skip,
                 density,
                 y,
-                layers=(64, 600, 5),
+                layers=(120, 600, 5),
                 activation="relu",
                 dtype=dtype,
                 n_threads=2,

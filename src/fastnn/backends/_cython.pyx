@@ -47,7 +47,7 @@ cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
 # Where neither side of a product is at least so wide, looking for zeros costs more than it saves.
-cdef int LEAST_WIDTH = 32
+cdef int LEAST_WIDTH = 96
 
 # A team whose threads had their cores for a smaller share of the time than this is crowded. In
 # seconds: the length of a trial of another size, from trial to trial, and until all is forgotten.

@@ -18,6 +18,7 @@ cdef extern from "<stdlib.h>" nogil:
 cnp.import_array()
 
 cdef int IDENTITY = OUTPUTS.index("identity")
+cdef int FEW_SQUARES = 8
 
 
 cdef class Memory:
@@ -103,22 +104,15 @@ cdef class Kernels:
     cdef list tiles(self, int64_t n_in, int64_t n_out):
         """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
         cdef int64_t NR = self.table.NR, VL = self.table.VL
+        blocks, panels = (n_in + NR - 1) // NR, (n_out + NR - 1) // NR
+        # few squares are left alone, so that threads find some to share
+        size = 1 if blocks * panels <= FEW_SQUARES else self.table.group - 1
         return [
-            (fnn_tile(block, n_blocks, panel, n_panels),
-             (min(n_in, (block + n_blocks) * NR) - block * NR + 1)
-             * ((min(n_out, (panel + n_panels) * NR) - panel * NR + VL - 1) // VL))
-            for panel, n_panels in self._groups(n_out) for block, n_blocks in self._groups(n_in)
+            (fnn_tile(block, min(size, blocks - block), panel, min(size, panels - panel)),
+             (min(n_in, (block + size) * NR) - block * NR + 1)
+             * ((min(n_out, (panel + size) * NR) - panel * NR + VL - 1) // VL))
+            for panel in range(0, panels, size) for block in range(0, blocks, size)
         ]
-
-    def _groups(self, columns):
-        """[(first panel, how many)]: of `group`, one less than the largest, if possible."""
-        panels, largest = (columns + self.table.NR - 1) // self.table.NR, self.table.group
-        first, groups = 0, []
-        while first < panels:
-            size = min(panels - first, largest - 1)
-            groups.append((first, size))
-            first += size
-        return groups
 
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept:
         cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
