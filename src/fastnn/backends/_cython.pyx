@@ -19,10 +19,8 @@ from fastnn.backends._team cimport (
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
 from fastnn.checks import check_X
+from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
-
-cdef extern from "omp.h" nogil:
-    double omp_get_wtime()
 
 cnp.import_array()
 
@@ -49,14 +47,6 @@ cdef int64_t WIDEST_IN_LANES = 64
 # Where neither side of a product is at least so wide, looking for zeros costs more than it saves.
 cdef int LEAST_WIDTH = 96
 
-# A team whose threads had their cores for a smaller share of the time than this is crowded. In
-# seconds: the length of a trial of another size, from trial to trial, and until all is forgotten.
-cdef double CROWDED = 0.9
-cdef double TRIAL_SECONDS = 0.02
-cdef double SHORTEST_WAIT = 0.1
-cdef double LONGEST_WAIT = 3.2
-cdef double STALE = 0.1
-
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
 
 
@@ -69,61 +59,6 @@ cdef class Workspace:
     cdef int64_t rows
     cdef void *scratch  # for the kernel of narrow networks
     cdef size_t scratch_size
-
-
-cdef class TeamSize:
-    """How many threads train: as many as the user says, or, where that is left open, what suits.
-
-    That is all of them, as long as each has a core to itself. Where other processes take cores
-    away, a barrier waits for whoever lost his, and a smaller team is often much faster: after two
-    crowded calls the next smaller team is tried, and from there the larger one again now and then.
-    A virtual machine's host may give two of its CPUs one core without any clock here showing it, so
-    a crowd or not, the smaller team is tried now and then, ever more rarely. The result does not
-    depend on it.
-    """
-    cdef list sizes  # largest first
-    cdef list rates  # rows per second in the last call of each size
-    cdef int chosen, present  # indices of sizes; they differ during a trial
-    cdef int crowded  # calls in a row
-    cdef int calls  # the first two are short, to notice a crowd soon
-    cdef double wait, next_trial, last_call
-
-    def __cinit__(self, int largest, bint is_open):
-        self.sizes = [largest]
-        while is_open and largest > 1:
-            largest = (largest + 1) // 2
-            self.sizes.append(largest)
-        self.rates = [0.0] * len(self.sizes)
-        self.wait = SHORTEST_WAIT
-
-    cdef int size(self, double *seconds):
-        """For the next call, which is shorter if it is a trial."""
-        cdef double now = omp_get_wtime()
-        if now > self.last_call + STALE:
-            self.chosen, self.present, self.crowded, self.wait = 0, 0, 0, SHORTEST_WAIT
-            self.calls = 0
-            self.next_trial = now + SHORTEST_WAIT
-        elif self.chosen > 0 and self.present == self.chosen and now > self.next_trial:
-            self.present = self.chosen - 1
-        if self.present != self.chosen or self.calls < 2:
-            seconds[0] = min(seconds[0], TRIAL_SECONDS)
-        self.calls += 1
-        return self.sizes[self.present]
-
-    cdef void report(self, double rows, double seconds, double share):
-        """What that call did; share is the least part of its time that a thread had a core for."""
-        self.last_call = omp_get_wtime()
-        self.rates[self.present] = rows / seconds
-        self.crowded = self.crowded + 1 if share < CROWDED else 0
-        if self.present != self.chosen:
-            if self.rates[self.present] > self.rates[self.chosen]:
-                self.chosen, self.wait = self.present, SHORTEST_WAIT
-            else:
-                self.present, self.wait = self.chosen, min(2 * self.wait, LONGEST_WAIT)
-            self.next_trial, self.crowded = self.last_call + self.wait, 0
-        elif self.chosen + 1 < len(self.sizes) and (
-                self.crowded >= 2 or self.chosen == 0 and self.last_call > self.next_trial):
-            self.present = self.chosen + 1
 
 
 cdef class Engine:
@@ -139,7 +74,7 @@ cdef class Engine:
     cdef readonly bint skip_zeros
     cdef readonly object network
     cdef Workspace spare
-    cdef TeamSize team
+    cdef object team  # a TeamSize
     cdef weight_tile *tiles
     cdef int64_t n_tiles
     cdef int tile_threads  # among how many they are shared out
@@ -310,7 +245,7 @@ cdef class Engine:
         size = self._team_size(run.batch_size, self.flops_per_row)
         if self.team is None or self.team.sizes[0] != size:
             self.team = TeamSize(size, not self.n_threads_given)
-        size = self.team.size(&run.seconds)
+        size, run.seconds = self.team.next_call(seconds)
         self.part = 0
         self._run(&run, size, X, y, sample_weight, self.loss)
         self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part

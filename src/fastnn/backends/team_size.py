@@ -1,0 +1,71 @@
+"""How many threads train, where the user leaves it open. The result does not depend on it."""
+
+from __future__ import annotations
+
+import time
+
+# A team whose threads had their cores for a smaller share of the time than this is crowded.
+CROWDED = 0.9
+# Seconds: how long a trial of another size lasts, from trial to trial, and until all is forgotten.
+TRIAL_SECONDS = 0.02
+SHORTEST_WAIT = 0.1
+LONGEST_WAIT = 3.2
+STALE = 0.1
+
+
+class TeamSize:
+    """The size of the team for each native call of a training.
+
+    That is all threads, as long as each has a core to itself. Where other processes take cores
+    away, a barrier waits for whoever lost his, and a smaller team is often much faster: after two
+    crowded calls the next smaller team is tried, and from there the larger one again now and then.
+    A virtual machine's host may give two of its CPUs one core without any clock here showing it, so
+    a crowd or not, the smaller team is tried now and then, ever more rarely.
+    """
+
+    def __init__(self, largest: int, is_open: bool) -> None:
+        self.sizes = [largest]  # largest first
+        while is_open and largest > 1:
+            largest = (largest + 1) // 2
+            self.sizes.append(largest)
+        self._rates = [0.0] * len(self.sizes)  # rows per second in the last call of each size
+        self._last_call = -STALE
+        self._forget(0.0)
+
+    def _forget(self, now: float) -> None:
+        self._chosen = self._present = 0  # indices of sizes; they differ during a trial
+        self._crowded = self._calls = 0  # crowded calls in a row, calls of any kind
+        self._wait, self._next_trial = SHORTEST_WAIT, now + SHORTEST_WAIT
+
+    def next_call(self, seconds: float) -> tuple[int, float]:
+        """Size and length of the next call. Trials are short, as are the first two calls, so that
+        a crowd is noticed soon.
+        """
+        now = time.monotonic()
+        if now > self._last_call + STALE:
+            self._forget(now)
+        elif self._chosen > 0 and self._present == self._chosen and now > self._next_trial:
+            self._present = self._chosen - 1
+        if self._present != self._chosen or self._calls < 2:
+            seconds = min(seconds, TRIAL_SECONDS)
+        self._calls += 1
+        return self.sizes[self._present], seconds
+
+    def report(self, rows: int, seconds: float, share: float) -> None:
+        """What that call did; share is the least part of its time that a thread had a core for."""
+        self._last_call = time.monotonic()
+        self._rates[self._present] = rows / seconds
+        self._crowded = self._crowded + 1 if share < CROWDED else 0
+        if self._present != self._chosen:
+            self._end_trial()
+        elif self._chosen + 1 < len(self.sizes) and (
+            self._crowded >= 2 or (self._chosen == 0 and self._last_call > self._next_trial)
+        ):
+            self._present = self._chosen + 1
+
+    def _end_trial(self) -> None:
+        if self._rates[self._present] > self._rates[self._chosen]:
+            self._chosen, self._wait = self._present, SHORTEST_WAIT
+        else:
+            self._present, self._wait = self._chosen, min(2 * self._wait, LONGEST_WAIT)
+        self._next_trial, self._crowded = self._last_call + self._wait, 0

@@ -1,0 +1,91 @@
+"""The number of threads that training chooses for itself, by a clock that the tests turn."""
+
+import itertools
+
+import pytest
+
+from fastnn.backends import team_size
+from fastnn.backends.team_size import TeamSize
+
+
+class Machine:
+    """Trains at rates[size] rows per second; each thread has a core for `share` of the time."""
+
+    def __init__(self, monkeypatch, largest, rates, share=1.0, is_open=True):
+        self.now, self.rates, self.share = 100.0, rates, share
+        monkeypatch.setattr(team_size.time, "monotonic", lambda: self.now)
+        self.team = TeamSize(largest, is_open)
+
+    def call(self):
+        """One native call of at most 0.05 s; its size and length."""
+        size, seconds = self.team.next_call(0.05)
+        self.now += seconds
+        self.team.report(round(self.rates[size] * seconds), seconds, self.share)
+        return size, seconds
+
+    def share_of_time(self, size, seconds):
+        """For how much of about `seconds` the team had that size."""
+        end, own = self.now + seconds, 0.0
+        while self.now < end:
+            chosen, took = self.call()
+            own += took * (chosen == size)
+        return own / seconds
+
+
+def test_a_given_number_is_kept(monkeypatch):
+    machine = Machine(monkeypatch, 4, {4: 1.0e6}, share=0.1, is_open=False)
+    assert {machine.call()[0] for _ in range(100)} == {4}
+
+
+@pytest.mark.parametrize("largest", [1, 2, 3, 8])
+def test_sizes_halve_down_to_one(largest):
+    sizes = TeamSize(largest, is_open=True).sizes
+    assert sizes[0] == largest
+    assert sizes[-1] == 1
+    assert all(b == (a + 1) // 2 for a, b in itertools.pairwise(sizes))
+
+
+def test_on_a_quiet_machine_the_whole_team_works_nearly_always(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 1.9e6})
+    assert machine.share_of_time(2, 10.0) > 0.97
+
+
+def test_a_crowded_team_shrinks_at_once(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.4e6}, share=0.5)
+    calls = [machine.call() for _ in range(3)]
+    assert [size for size, _ in calls] == [2, 2, 1]
+    assert sum(seconds for _, seconds in calls) < 0.1
+    assert machine.share_of_time(1, 10.0) > 0.95
+
+
+def test_a_crowded_team_that_is_still_faster_stays(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 1.3e6}, share=0.8)
+    machine.call()
+    assert machine.share_of_time(2, 10.0) > 0.8
+
+
+def test_a_slow_team_shrinks_though_no_clock_shows_a_crowd(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.5e6})
+    assert machine.share_of_time(1, 10.0) > 0.9
+
+
+def test_a_shrunk_team_grows_again_when_the_others_are_gone(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.4e6}, share=0.5)
+    machine.share_of_time(1, 5.0)
+    machine.rates, machine.share = {1: 1.0e6, 2: 1.9e6}, 1.0
+    machine.share_of_time(2, team_size.LONGEST_WAIT)
+    assert machine.share_of_time(2, 5.0) > 0.95
+
+
+def test_large_teams_find_the_best_size_step_by_step(monkeypatch):
+    machine = Machine(monkeypatch, 8, {8: 1.0e6, 4: 2.0e6, 2: 3.0e6, 1: 2.5e6}, share=0.5)
+    machine.share_of_time(2, 1.0)
+    assert machine.share_of_time(2, 10.0) > 0.8
+
+
+def test_after_a_pause_all_is_forgotten(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.4e6}, share=0.5)
+    machine.share_of_time(1, 1.0)
+    assert machine.call()[0] == 1
+    machine.now += 2 * team_size.STALE
+    assert machine.call()[0] == 2
