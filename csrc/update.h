@@ -104,16 +104,22 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
                   Wt->ld);
 }
 
-/* W, m and v of one block and panel, as far as they exist; the optimizer needs them next. */
+/* What is needed next of one block and panel: the sums of a batch in several parts, and, with its
+ * last part, W, m and v for the optimizer, as far as they exist. */
 typedef struct {
     const real *arrays[3];
 } square_weights;
 
 static square_weights weights_at(const update_task *u, int64_t block, int64_t panel) {
     const fnn_layer *layer = u->layer;
-    const real *W = layer->W.data, *m = layer->m, *v = layer->v;
-    const int64_t offset = at(&layer->W, panel, block * NR) - W;
-    return (square_weights){{W + offset, m ? m + offset : NULL, m && v ? v + offset : NULL}};
+    const int sums = !u->step->first || !u->step->last, weights = u->step->last && u->step->update;
+    const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
+                             weights ? layer->m : NULL, weights ? layer->v : NULL};
+    const int64_t offset = at(&layer->W, panel, block * NR) - (real *)layer->W.data;
+    square_weights next = {{NULL}};
+    for (int i = 0, n = 0; i < 4 && n < 3; i++)
+        if (arrays[i]) next.arrays[n++] = arrays[i] + offset;
+    return next;
 }
 
 /* One block of inputs by the tile's panels: each row of dW sums rows of delta, by the micro-kernel

@@ -255,7 +255,8 @@ cdef class Engine:
     cdef int _run(self, training_run *run, int size, X, y, sample_weight, int loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k
-        run.part_rows = min(run.batch_size, self.part_rows)
+        cdef int64_t parts = (run.batch_size + self.part_rows - 1) // self.part_rows
+        run.part_rows = (run.batch_size + parts - 1) // parts  # equal ones
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
             for k in range(self.n_layers):
                 run.net.layers[k].gradient = self._take_like_W(k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 # A team whose threads had their cores for a smaller share of the time than this is crowded.
@@ -11,6 +12,8 @@ TRIAL_SECONDS = 0.02
 SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 3.2
 STALE = 0.1
+# So many times as long as the shortest call so far is waited for a trial that nothing calls for.
+PATIENCE = 20
 
 
 class TeamSize:
@@ -35,7 +38,8 @@ class TeamSize:
     def _forget(self, now: float) -> None:
         self._chosen = self._present = 0  # indices of sizes; they differ during a trial
         self._crowded = self._calls = 0  # crowded calls in a row, calls of any kind
-        self._wait, self._next_trial = SHORTEST_WAIT, now + SHORTEST_WAIT
+        self._wait, self._next_trial, self._begin = SHORTEST_WAIT, now + SHORTEST_WAIT, now
+        self._shortest_call = math.inf
 
     def next_call(self, seconds: float) -> tuple[int, float]:
         """Size and length of the next call. Trials are short, as are the first two calls, so that
@@ -55,13 +59,18 @@ class TeamSize:
         """What that call did; share is the least part of its time that a thread had a core for."""
         self._last_call = time.monotonic()
         self._rates[self._present] = rows / seconds
+        self._shortest_call = min(self._shortest_call, seconds)
         self._crowded = self._crowded + 1 if share < CROWDED else 0
         if self._present != self._chosen:
             self._end_trial()
         elif self._chosen + 1 < len(self.sizes) and (
-            self._crowded >= 2 or (self._chosen == 0 and self._last_call > self._next_trial)
+            self._crowded >= 2 or (self._chosen == 0 and self._may_try_smaller())
         ):
             self._present = self._chosen + 1
+
+    def _may_try_smaller(self) -> bool:
+        patience = PATIENCE * self._shortest_call  # a call cannot be shorter than one step
+        return self._last_call > max(self._next_trial, self._begin + patience)
 
     def _end_trial(self) -> None:
         if self._rates[self._present] > self._rates[self._chosen]:
