@@ -64,21 +64,8 @@ static void row_product_of_nonzero(const fnn_matrix *A, const fnn_matrix *W, con
                                    int64_t p0, int64_t p1) {
     int64_t panels;
     for (int64_t p = p0; p < p1; p += panels) {
-        nonzero_terms t = {.cs = 1,
-                           .ldb = W->ld,
-                           .b_panel = panel_size(W),
-                           .from = at(W, p, W->rows - 1),
-                           .from_panel = panel_size(W),
-                           .C = at(C, p, 0),
-                           .c_panel = panel_size(C)};
         panels = group_size(p1 - p);
-        for (int64_t k = 0; k < count_panels(A); k++) {
-            t.bits = A->nonzero + k * A->rows;
-            t.a = at(A, k, 0);
-            t.B = at(W, p, k * NR);
-            sum_nonzero_terms(group_vectors(C, p, panels), &t, 1);
-            t.from = t.C, t.from_panel = t.c_panel;
-        }
+        sum_panels(A, W, W->rows - 1, 1, C, p, panels, 0, 1, 0);
     }
 }
 

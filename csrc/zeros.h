@@ -130,34 +130,42 @@ static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, 
     return density(A, 0, count_panels(A), r0, r1) < 0.75;
 }
 
+/* C[r0:r1] of panels p and following, from the bias or zero on. Every row fetches `ahead` reals of
+ * each panel of the block of B that follows. */
+static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, int64_t K,
+                                     int has_bias, const fnn_matrix *C, int64_t p, int64_t panels,
+                                     int64_t r0, int64_t r1, int64_t ahead) {
+    nonzero_terms t = {.rs = A->ld,
+                       .cs = 1,
+                       .ldb = B->ld,
+                       .b_panel = panel_size(B),
+                       .from = has_bias ? at(B, p, K) : zero_row,
+                       .from_panel = has_bias ? panel_size(B) : 0,
+                       .C = at(C, p, r0),
+                       .ldc = C->ld,
+                       .c_panel = panel_size(C),
+                       .ahead = ahead,
+                       .next_panel = panel_size(B)};
+    for (int64_t k = 0; k < count_panels(A); k++) {
+        t.bits = A->nonzero + k * A->rows + r0;
+        t.a = at(A, k, r0);
+        t.B = at(B, p, k * NR);
+        t.next[0] = ahead ? t.B + NR * B->ld : NULL;
+        sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
+        t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
+    }
+}
+
 /* What `product` computes, for an A with many zeros. */
 static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matrix *B, int64_t K,
                                              int has_bias, const fnn_matrix *C, int64_t r0,
                                              int64_t r1, finish_panel *finish,
                                              const void *context) {
-    nonzero_terms t = {.rs = A->ld,
-                       .cs = 1,
-                       .ldb = B->ld,
-                       .b_panel = panel_size(B),
-                       .ldc = C->ld,
-                       .c_panel = panel_size(C)};
-    const int64_t block = NR * B->ld;
+    const int64_t ahead = (NR * B->ld / (r1 - r0) + LINE) / LINE * LINE;
     int64_t panels;
-    t.ahead = (block / (r1 - r0) + LINE) / LINE * LINE;
-    t.next_panel = t.b_panel;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);
-        t.C = at(C, p, r0);
-        t.from = has_bias ? at(B, p, K) : zero_row;
-        t.ld_from = 0, t.from_panel = has_bias ? t.b_panel : 0;
-        for (int64_t k = 0; k < count_panels(A); k++) {
-            t.bits = A->nonzero + k * A->rows + r0;
-            t.a = at(A, k, r0);
-            t.B = at(B, p, k * NR);
-            t.next[0] = t.B + block;
-            sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
-            t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
-        }
+        sum_panels(A, B, K, has_bias, C, p, panels, r0, r1, ahead);
         for (int64_t q = p; q < p + panels; q++) finish(context, q, r0, r1);
     }
 }

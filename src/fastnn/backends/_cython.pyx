@@ -44,7 +44,7 @@ cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
-# Where neither side of a product is at least so wide, looking for zeros costs more than it saves.
+# Where either side of a product is narrower, looking for zeros costs more than it saves.
 cdef int LEAST_WIDTH = 96
 
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
