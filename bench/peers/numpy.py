@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 from bench.networks import Case, make_data, make_parameters
+from bench.numpy_adam import Adam
 from bench.peers import Peer, Turns, serve
 
 if TYPE_CHECKING:
@@ -119,41 +120,15 @@ class _Network:
 
 
 class _SGD:
-    def __init__(self, net: _Network, learning_rate: float) -> None:
+    def __init__(self, parameters: np.ndarray, gradient: np.ndarray, learning_rate: float) -> None:
         import numpy as np
 
-        self.net, self.learning_rate = net, np.float32(learning_rate)
+        self.parameters, self.gradient = parameters, gradient
+        self.learning_rate = np.float32(learning_rate)
 
     def step(self) -> None:
-        self.net.gradient *= self.learning_rate
-        self.net.parameters -= self.net.gradient
-
-
-class _Adam:
-    def __init__(self, net: _Network, learning_rate: float) -> None:
-        import numpy as np
-
-        self.net, self.learning_rate, self.t = net, learning_rate, 0
-        self.m, self.v, self.scratch = np.zeros((3, net.gradient.size), np.float32)
-
-    def step(self) -> None:
-        import numpy as np
-
-        g, m, v, scratch = self.net.gradient, self.m, self.v, self.scratch
-        self.t += 1
-        np.multiply(g, np.float32(0.1), out=scratch)
-        m *= np.float32(0.9)
-        m += scratch
-        g *= g
-        g *= np.float32(0.001)
-        v *= np.float32(0.999)
-        v += g
-        np.sqrt(v, out=scratch)
-        scratch *= np.float32((1 - 0.999**self.t) ** -0.5)
-        scratch += np.float32(1e-8)
-        np.divide(m, scratch, out=scratch)
-        scratch *= np.float32(self.learning_rate / (1 - 0.9**self.t))
-        self.net.parameters -= scratch
+        self.gradient *= self.learning_rate
+        self.parameters -= self.gradient
 
 
 def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
@@ -164,7 +139,8 @@ def train(case: Case, n_threads: int | None, turns: Turns) -> NoReturn:
     X, y = make_data(case)
     turns.begin()
     net = _Network(case)
-    optimizer = {"sgd": _SGD, "adam": _Adam}[case.optimizer](net, case.learning_rate)
+    kind = {"sgd": _SGD, "adam": Adam}[case.optimizer]
+    optimizer = kind(net.parameters, net.gradient, case.learning_rate)
     rng = np.random.default_rng(0)
     while case.shuffled:
         for rows in rng.permutation(len(X)).reshape(-1, case.batch_size):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.numpy_adam import Adam
 from bench.racers import BATCH_SIZE, LEARNING_RATE, N_HIDDEN, Race, read_mnist, run
 
 if TYPE_CHECKING:
@@ -21,21 +22,20 @@ def views(flat: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 class Network:
-    """Parameters, their gradient, Adam's state, and every buffer that a batch needs."""
+    """Parameters, their gradient, the optimizer, and every buffer that a batch needs."""
 
     def __init__(self, seed: int) -> None:
         import numpy as np
 
         self.rng = np.random.default_rng(seed)
         n_parameters = (784 + 1) * N_HIDDEN + (N_HIDDEN + 1) * 10
-        vectors = np.zeros((5, n_parameters), np.float32)
-        self.flat, self.gradient, self.m, self.v, self.scratch = vectors
+        self.flat, self.gradient = np.zeros((2, n_parameters), np.float32)
+        self.optimizer = Adam(self.flat, self.gradient, LEARNING_RATE)
         for W in views(self.flat)[::2]:
             W[...] = self.rng.standard_normal(W.shape, np.float32) * (2 / len(W)) ** 0.5
         widths = (784, N_HIDDEN, N_HIDDEN, 10)
         self.buffers = [np.empty((BATCH_SIZE, width), np.float32) for width in widths]
         self.row_start = np.arange(BATCH_SIZE) * 10  # of each row of f, laid out flat
-        self.t = 0
 
     def step(self, X: np.ndarray, y: np.ndarray, rows: np.ndarray) -> None:
         """One step on some rows of X (n, 784) and y (n,)."""
@@ -62,27 +62,7 @@ class Network:
         delta1 *= h1 > 0
         np.dot(h0.T, delta1, out=dW1)
         np.sum(delta1, axis=0, out=db1)
-        self.adam()
-
-    def adam(self) -> None:
-        """Moves the parameters."""
-        import numpy as np
-
-        g, m, v, scratch = self.gradient, self.m, self.v, self.scratch
-        self.t += 1
-        np.multiply(g, np.float32(0.1), out=scratch)
-        m *= np.float32(0.9)
-        m += scratch
-        g *= g
-        g *= np.float32(0.001)
-        v *= np.float32(0.999)
-        v += g
-        np.sqrt(v, out=scratch)
-        scratch *= np.float32((1 - 0.999**self.t) ** -0.5)
-        scratch += np.float32(1e-8)
-        np.divide(m, scratch, out=scratch)
-        scratch *= np.float32(LEARNING_RATE / (1 - 0.9**self.t))
-        self.flat -= scratch
+        self.optimizer.step()
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Classes (n,)."""

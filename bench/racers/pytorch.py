@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bench.racers import BATCH_SIZE, LEARNING_RATE, N_HIDDEN, Race, read_mnist, run
+
+if TYPE_CHECKING:
+    import torch
+
+
+def prepare(race: Race) -> tuple[list[torch.Tensor], list[torch.nn.Parameter]]:
+    """X, y, X_test, y_test and the first W1, b1, W2, b2."""
+    import torch
+
+    torch.set_num_threads(race.n_threads or torch.get_num_threads())
+    race.split("imports")
+    data = [torch.from_numpy(array) for array in read_mnist()]
+    race.split("loading")
+    torch.manual_seed(race.seed)
+    layers = [torch.nn.Linear(784, N_HIDDEN), torch.nn.Linear(N_HIDDEN, 10)]
+    return data, [p for layer in layers for p in layer.parameters()]
 
 
 def racer(race: Race) -> None:
@@ -10,13 +28,8 @@ def racer(race: Race) -> None:
     import torch
     from torch.nn import functional
 
-    torch.set_num_threads(race.n_threads or torch.get_num_threads())
-    race.split("imports")
-    X, y, X_test, y_test = map(torch.from_numpy, read_mnist())
-    race.split("loading")
-    torch.manual_seed(race.seed)
-    layers = [torch.nn.Linear(784, N_HIDDEN), torch.nn.Linear(N_HIDDEN, 10)]
-    W1, b1, W2, b2 = parameters = [p for layer in layers for p in layer.parameters()]
+    (X, y, X_test, y_test), parameters = prepare(race)
+    W1, b1, W2, b2 = parameters
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
 
     def forward(h: torch.Tensor) -> torch.Tensor:
