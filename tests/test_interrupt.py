@@ -13,6 +13,7 @@ import fastnn
 from fastnn import backends
 from fastnn.network import Network
 from fastnn.optimizers import SGD
+from fastnn.options import TrainingOptions
 
 LIMIT_SECONDS = 0.2
 TRIES = 5
@@ -108,7 +109,7 @@ def test_native_training_lets_other_python_threads_run(compiled_backend):
     y = rng.integers(0, 10, 2000, dtype=np.int32)
     engine = backends.load(compiled_backend).Engine(network, 1)
     engine.set_parameters(network.initialize(0))
-    engine.start(SGD(), "cross_entropy", 0.0, 0.0)
+    engine.start(TrainingOptions(SGD(), "cross_entropy"))
     order = np.tile(np.arange(2000, dtype=np.int64), 100)
     count, stop = 0, threading.Event()
 
@@ -124,7 +125,7 @@ def test_native_training_lets_other_python_threads_run(compiled_backend):
     try:
         thread.start()
         before = count
-        engine.train(X, y, None, order, 0, 32, 0.01, 0.3)
+        engine.train(X, y, None, order, 0, 32, np.full(len(order), 0.01), 0.3)
         during = count - before
     finally:
         stop.set()

@@ -7,6 +7,7 @@ import fastnn
 from fastnn import backends
 from fastnn.network import Network
 from fastnn.optimizers import SGD, Adam
+from fastnn.options import TrainingOptions
 
 ROWS = 2500  # the compiled backend takes 1024 of them at a time
 NETWORK = Network((30, 21, 50), "tanh", "softmax", "float64")
@@ -28,13 +29,13 @@ def trained(engine, optimizer, seconds, batch_size=ROWS, epochs=2):
     """Parameters and losses after some epochs, in calls of about `seconds`."""
     X, y, w = data()
     order, losses, calls = np.random.default_rng(4).permutation(ROWS), [], 0
-    engine.start(optimizer, "cross_entropy", 0.01, 0.001)
+    engine.start(TrainingOptions(optimizer, "cross_entropy", l2=0.01, l1=0.001))
     for _ in range(epochs):
         position, total = 0, 0.0
         while position < ROWS:
             before = position
             position, sum_of_losses = engine.train(
-                X, y, w, order, position, batch_size, 0.1, seconds
+                X, y, w, order, position, batch_size, np.full(ROWS, 0.1), seconds
             )
             assert before < position <= ROWS
             total += sum_of_losses

@@ -14,6 +14,7 @@ from .callbacks import Callback, History, Run, collect
 from .network import Network
 from .optimizers import Optimizer
 from .optimizers import get as get_optimizer
+from .options import TrainingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -260,11 +261,13 @@ class MLP:
                 batch_size=n
                 if batch_size is None
                 else checks.check_count(batch_size, "batch_size"),
-                optimizer=get_optimizer(optimizer),
+                options=TrainingOptions(
+                    get_optimizer(optimizer),
+                    loss,
+                    l2=checks.check_amount(l2, "l2"),
+                    l1=checks.check_amount(l1, "l1"),
+                ),
                 learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
-                loss=loss,
-                l2=checks.check_amount(l2, "l2"),
-                l1=checks.check_amount(l1, "l1"),
                 shuffle=bool(shuffle),
                 callbacks=collect(callbacks, verbose),
             )

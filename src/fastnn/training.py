@@ -17,7 +17,7 @@ from . import checks
 from .backends import Engine
 from .callbacks import Callback, Run
 from .network import STREAM_VALIDATION, Network, random_stream
-from .optimizers import Optimizer
+from .options import TrainingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -52,11 +52,8 @@ class Plan:
     validation: Samples | None
     epochs: int
     batch_size: int
-    optimizer: Optimizer
+    options: TrainingOptions
     learning_rate: float
-    loss: str
-    l2: float
-    l1: float
     shuffle: bool
     callbacks: Sequence[Callback]
 
@@ -166,7 +163,7 @@ class Training:
     def fit(self) -> dict[str, list[float]]:
         """Train; returns the history."""
         plan, run = self.plan, self.run
-        self.engine.start(plan.optimizer, plan.loss, plan.l2, plan.l1)
+        self.engine.start(plan.options)
         self.net.history = run.history
         try:
             self._tell("on_train_begin")
@@ -191,7 +188,7 @@ class Training:
         seconds = time.perf_counter() - start
 
         flat = self._parameters()
-        loss = run.loss + self.net.network.penalty(flat, plan.l2, plan.l1)
+        loss = run.loss + self.net.network.penalty(flat, plan.options.l2, plan.options.l1)
         if not (math.isfinite(loss) and np.isfinite(flat).all()):
             self._diverged()
         entry = {"loss": loss, **self._validate()}
@@ -207,6 +204,7 @@ class Training:
     def _steps(self, order: Array, learning_rate: float) -> None:
         """One pass over `order`, in native calls of bounded length."""
         run, data, total = self.run, self.plan.training, 0.0
+        learning_rates = np.broadcast_to(np.float64(learning_rate), len(order))
         while run.position < len(order):
             try:
                 run.position, losses = self.engine.train(
@@ -216,7 +214,7 @@ class Training:
                     order,
                     run.position,
                     self.plan.batch_size,
-                    learning_rate,
+                    learning_rates,
                     SECONDS_PER_CALL,
                 )
             except ValueError:  # X holds NaN: the model keeps what it had
@@ -243,7 +241,7 @@ class Training:
             return {}
         try:
             f, loss = self.engine.forward_and_loss(
-                held.X, held.y, held.sample_weight, self.plan.loss, held.rows
+                held.X, held.y, held.sample_weight, self.plan.options.loss, held.rows
             )
         except ValueError as error:
             self.sound = False

@@ -18,12 +18,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from ..network import Network, known
-from ..optimizers import Optimizer
+from ..options import TrainingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 BACKENDS = ("numpy", "cython")
+MANY = 2**62  # more than anyone can count to
 
 
 class Engine(Protocol):
@@ -89,7 +90,7 @@ class Engine(Protocol):
         """
         ...
 
-    def start(self, optimizer: Optimizer, loss: str, l2: float, l1: float) -> None:
+    def start(self, options: TrainingOptions) -> None:
         """Begin a training run: the optimizer's state is zero, its step counter t is 0.
 
         Until the next start, forward and forward_and_loss between two calls of train see the
@@ -104,13 +105,17 @@ class Engine(Protocol):
         order: NDArray[Any],
         position: int,
         batch_size: int,
-        learning_rate: float,
+        learning_rates: NDArray[Any],
         seconds: float,
+        max_steps: int = MANY,
     ) -> tuple[int, float]:
         """Take steps on order[position : position + batch_size] and so on, a smaller last one too.
 
-        Stops at the end of `order`, or after about `seconds` with at least one step done. A step on
-        n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the penalty's gradient.
+        Stops at the end of `order`, after `max_steps` steps, or after about `seconds` with at least
+        one step, or one part of a large batch, done. learning_rates: float64, 1-D, maybe broadcast;
+        [i] is for the i-th step from `position` on, a batch begun by the last call being the
+        first. A step on n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the
+        penalty's gradient.
         Returns the new position and sum_t w_t l_t over the samples of this call, each l_t taken
         before the step that used it. When it raises, no step is half done.
         """

@@ -18,6 +18,7 @@ from fastnn.backends._team cimport (
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
+from fastnn.backends import MANY
 from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
@@ -175,11 +176,13 @@ cdef class Engine:
 
     def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1):
         cdef training_run run
+        cdef double no_rate = 0
         cdef Memory memory = Memory()
         cdef int k
         memset(&run, 0, sizeof(run))
         run.n_order = run.batch_size = X.shape[0]
-        run.seconds = INFINITY
+        run.seconds, run.max_steps = INFINITY, MANY
+        run.learning_rates = &no_rate
         run.net.layers = <fnn_layer *> memory.take(self.n_layers * sizeof(fnn_layer))
         for k in range(self.n_layers):
             run.net.layers[k] = self.layers[k]
@@ -204,13 +207,14 @@ cdef class Engine:
                 fnn_shuffle(&order[0], order.shape[0], fnn_key(seed, epoch))
         return np.asarray(order)
 
-    def start(self, optimizer, loss, double l2, double l1):
+    def start(self, options):
         cdef int k
+        optimizer = options.optimizer
         cdef bint is_adam = optimizer.name == "adam"
         memset(&self.step, 0, sizeof(fnn_step))
         self.step.update = 1
-        self.step.l2, self.step.l1 = l2, l1
-        self.loss, self.part = LOSSES.index(loss), 0
+        self.step.l2, self.step.l1 = options.l2, options.l1
+        self.loss, self.part = LOSSES.index(options.loss), 0
         self.beta1_power = self.beta2_power = 1
         if is_adam:
             self.step.optimizer = FNN_ADAM
@@ -228,7 +232,8 @@ cdef class Engine:
                 self.layers[k].v = self._take_like_W(k)
 
     def train(self, X, y, sample_weight, const int64_t[::1] order, int64_t position,
-              int64_t batch_size, double learning_rate, double seconds):
+              int64_t batch_size, const double[:] learning_rates, double seconds,
+              int64_t max_steps=MANY):
         cdef training_run run
         cdef int size
         memset(&run, 0, sizeof(run))
@@ -238,7 +243,9 @@ cdef class Engine:
         run.batch_size = min(batch_size, run.n_order)
         run.part = self.part if position > 0 else 0
         run.batch = position - run.part
-        run.step, run.learning_rate = self.step, learning_rate
+        run.step, run.max_steps = self.step, max_steps
+        run.learning_rates = &learning_rates[0]
+        run.rate_stride = learning_rates.strides[0] // sizeof(double)
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self.flops_per_row

@@ -26,7 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_X
 from ..network import Network
-from ..optimizers import SGD, Adam, Optimizer
+from ..optimizers import SGD, Adam
+from ..options import TrainingOptions
+from . import MANY
 
 Array = NDArray[Any]
 
@@ -306,8 +308,8 @@ class Engine:
             order[i], order[j] = order[j], order[i]
         return order
 
-    def start(self, optimizer: Optimizer, loss: str, l2: float, l1: float) -> None:
-        self._optimizer, self._loss, self._l2, self._l1 = optimizer, loss, l2, l1
+    def start(self, options: TrainingOptions) -> None:
+        self._options = options
         self._state: dict[str, Any] = {}
 
     def train(
@@ -318,18 +320,24 @@ class Engine:
         order: Array,
         position: int,
         batch_size: int,
-        learning_rate: float,
+        learning_rates: Array,
         seconds: float,
+        max_steps: int = MANY,
     ) -> tuple[int, float]:
         deadline, sum_of_losses = time.perf_counter() + seconds, 0.0
+        options, done = self._options, 0
+        step_of = STEPS[options.optimizer.name]
         with np.errstate(over="ignore", invalid="ignore"):
-            while position < len(order):
+            while position < len(order) and done < max_steps:
                 rows = order[position : position + batch_size]
-                total, g = self._gradient(X, y, sample_weight, self._loss, self._l2, self._l1, rows)
-                step = STEPS[self._optimizer.name](self._optimizer, self._state, g, learning_rate)
+                total, g = self._gradient(
+                    X, y, sample_weight, options.loss, options.l2, options.l1, rows
+                )
+                step = step_of(options.optimizer, self._state, g, float(learning_rates[done]))
                 # One assignment of a new array: an interrupt finds the old or the new parameters.
                 self._flat = self._flat - step
                 position += len(rows)
+                done += 1
                 sum_of_losses += total
                 if time.perf_counter() >= deadline:
                     break

@@ -43,7 +43,9 @@ ctypedef struct training_run:
     int64_t n_order, batch_size, part_rows
     int64_t batch, part
     fnn_step step
-    double learning_rate, beta1_power, beta2_power  # beta^t of the last step
+    const double *learning_rates  # of the steps to come, rate_stride apart (0: one for all)
+    int64_t rate_stride, max_steps
+    double beta1_power, beta2_power  # beta^t of the last step
     const weight_tile *tiles
     int64_t n_tiles
     double flops_per_row, seconds

@@ -140,17 +140,19 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     cdef row_share share = share_of(run, run.part_rows, thread, size)
     cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
-    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
-    step.learning_rate = run.learning_rate
+    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0, rate
+    cdef int64_t steps = 0
     while True:
+        rate = run.learning_rates[steps * run.rate_stride]
         n = min(run.batch_size, run.n_order - batch)
         part_n = min(run.part_rows, n - part)
         step.first, step.last = part == 0, part + part_n == n
+        step.learning_rate = rate
         if step.optimizer == FNN_ADAM:
             if step.first:
                 beta1_power *= step.beta1
                 beta2_power *= step.beta2
-            step.learning_rate = run.learning_rate / (1 - beta1_power)
+            step.learning_rate = rate / (1 - beta1_power)
             step.inverse_root = 1 / sqrt(1 - beta2_power)
         if part_n != share.n:
             share = share_of(run, part_n, thread, size)
@@ -161,14 +163,14 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
         part += part_n
         if step.last:
-            batch, part = batch + n, 0
+            batch, part, steps = batch + n, 0, steps + 1
         if thread == 0:
             for r in range(part_n):
                 sum_of_losses += run.losses[r]
             run.sum_of_losses = sum_of_losses
             run.batch, run.part = batch, part
             run.beta1_power, run.beta2_power = beta1_power, beta2_power
-            run.stop = batch == run.n_order
+            run.stop = batch == run.n_order or steps == run.max_steps
             unclocked += part_n * run.flops_per_row
             if not run.stop and unclocked > 1e6:  # reading the clock takes as long as a tiny step
                 unclocked = 0

@@ -1,0 +1,17 @@
+"""What the steps of one training run follow, beside the data and the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .optimizers import Optimizer
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Checked values, handed from `MLP.fit` down to an engine as they are."""
+
+    optimizer: Optimizer
+    loss: str
+    l2: float = 0.0
+    l1: float = 0.0
