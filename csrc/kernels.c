@@ -106,6 +106,7 @@ static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0,
 }
 
 #include "lanes.h" /* gathers in its own way */
+#include "small.h" /* gathers */
 
 /* ---- forward and backward */
 
@@ -239,4 +240,6 @@ const fnn_kernels FNN_TABLE = {
     activate,
     forward_row,
     forward_lanes,
+    SMALL_ROWS,
+    small_step,
 };

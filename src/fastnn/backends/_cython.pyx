@@ -70,7 +70,7 @@ cdef class Engine:
     cdef int n_layers, output
     cdef int64_t n_in, n_out, n_neurons, widest_output
     cdef int type_number  # NumPy's, of the dtype
-    cdef bint n_threads_given, is_narrow
+    cdef bint n_threads_given, is_narrow, is_one_vector
     cdef readonly int n_threads
     cdef readonly bint skip_zeros
     cdef readonly object network
@@ -98,6 +98,7 @@ cdef class Engine:
         self.type_number = cnp.NPY_FLOAT64 if self.kernels.itemsize == 8 else cnp.NPY_FLOAT32
         self.n_neurons = sum(network.layer_sizes)
         self.widest_output = max(network.layer_sizes[1:])
+        self.is_one_vector = max(network.layer_sizes) <= self.kernels.table.VL
         self.is_narrow = max(network.layer_sizes) <= WIDEST_IN_LANES
         self.flops_per_row = network.flops_per_sample
         row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
@@ -271,6 +272,9 @@ cdef class Engine:
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
+        run.is_small = (size == 1 and self.is_one_vector and run.step.update
+                        and run.batch_size <= self.kernels.table.small_rows
+                        and run.net.layers[0].gradient == NULL)
         self._share_tiles(size)
         run.tiles, run.n_tiles = self.tiles, self.n_tiles
         fnn_barrier_init(&run.barrier)

@@ -67,6 +67,9 @@ cdef extern from "fastnn.h" nogil:
                             int64_t) noexcept nogil
         int (*forward_lanes)(const fnn_layer *, int, int, const fnn_input *, fnn_rows, int64_t,
                              int64_t, void *, void *) noexcept nogil
+        int small_rows
+        int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
+                          fnn_rows, int64_t, const fnn_step *, double *) noexcept nogil
 
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()

@@ -41,6 +41,7 @@ ctypedef struct training_run:
     double *losses
     const int64_t *order
     int64_t n_order, batch_size, part_rows
+    bint is_small  # each step is one call of the kernel for small networks
     int64_t batch, part
     fnn_step step
     const double *learning_rates  # of the steps to come, rate_stride apart (0: one for all)

@@ -132,6 +132,19 @@ cdef void weights_phase(training_run *run, int thread, int size, const row_share
                                &net.activity[tile.layer + 1].delta, share.n, tile.part, step)
 
 
+cdef void small_step(training_run *run, int64_t first, int64_t n,
+                     const fnn_step *step) noexcept nogil:
+    """Both phases of a step on order[first : first + n] at once; the next n rows are fetched."""
+    cdef network_pass *net = &run.net
+    cdef fnn_rows rows
+    rows.order, rows.first = run.order, first + n
+    net.kernels.fetch(&net.X, rows, net.layers[0].n_in, 0, min(n, run.n_order - rows.first))
+    rows.first = first
+    if not net.kernels.small_step(net.layers, net.n_layers, net.activity, &net.X, &net.y, rows, n,
+                                  step, run.losses):
+        fnn_flag_set(&net.invalid_X, 1)
+
+
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
@@ -156,11 +169,15 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             step.inverse_root = 1 / sqrt(1 - beta2_power)
         if part_n != share.n:
             share = share_of(run, part_n, thread, size)
-        rows_phase(run, &share, batch + part, 1.0 / n)
+        if run.is_small:
+            small_step(run, batch, n, &step)
+        else:
+            rows_phase(run, &share, batch + part, 1.0 / n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
-        weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
+        if not run.is_small:
+            weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
         part += part_n
         if step.last:
             batch, part, steps = batch + n, 0, steps + 1
