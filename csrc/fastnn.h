@@ -131,11 +131,11 @@ typedef struct {
                          fnn_rows rows, int64_t r0, int64_t r1, void *scratch, void *f);
     /* A whole step, on row 0:n of a batch, n <= small_rows, of a network whose layers, inputs
      * included, have at most VL neurons; returns 0, with nothing updated, if a row holds a NaN or an
-     * infinity. activity[0] belongs to the input. */
+     * infinity. activity[0] belongs to the input. The n_next rows after n are what comes next. */
     int small_rows;
     int (*small_step)(fnn_layer *layers, int n_layers, fnn_activity *activity, const fnn_input *X,
-                      const fnn_targets *y, fnn_rows rows, int64_t n, const fnn_step *step,
-                      double *losses);
+                      const fnn_targets *y, fnn_rows rows, int64_t n, int64_t n_next,
+                      const fnn_step *step, double *losses);
 } fnn_kernels;
 
 int fnn_needs_a(int activation);

@@ -146,9 +146,22 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
     if (Wt) transpose_vectors(W, VL, n_in, Wt, VL, n_out);
 }
 
+/* Samples of the next batch, in the first-level cache before they are read. */
+static ALWAYS_INLINE void small_fetch(const fnn_input *X, const fnn_targets *y, fnn_rows rows,
+                                      int64_t r0, int64_t r1) {
+    for (int64_t r = r0; r < r1; r++) {
+        const int64_t t = row_index(rows, r);
+        const char *row = X->data + t * X->row_stride;
+        __builtin_prefetch(row); /* a masked load touches all of its vector's bytes */
+        __builtin_prefetch(row + VL * sizeof(real) - 1);
+        if (y->labels) __builtin_prefetch(y->labels + t);
+    }
+}
+
 static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fnn_input *X,
-                      const fnn_targets *y, fnn_rows rows, int64_t n, const fnn_step *step,
-                      double *losses) {
+                      const fnn_targets *y, fnn_rows rows, int64_t n, int64_t n_next,
+                      const fnn_step *step, double *losses) {
+    small_fetch(X, y, rows, n, n + n_next);
     if (!small_gather(X, rows, &x[0].h, n)) return 0;
     for (int k = 0; k < n_layers; k++) small_forward(&layers[k], x[k].h.data, &x[k + 1], n);
     loss(y, rows, 1.0 / (double)n, &x[n_layers], 0, n, losses);

@@ -69,7 +69,8 @@ cdef extern from "fastnn.h" nogil:
                              int64_t, void *, void *) noexcept nogil
         int small_rows
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
-                          fnn_rows, int64_t, const fnn_step *, double *) noexcept nogil
+                          fnn_rows, int64_t, int64_t, const fnn_step *,
+                          double *) noexcept nogil
 
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()

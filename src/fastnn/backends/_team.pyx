@@ -134,14 +134,12 @@ cdef void weights_phase(training_run *run, int thread, int size, const row_share
 
 cdef void small_step(training_run *run, int64_t first, int64_t n,
                      const fnn_step *step) noexcept nogil:
-    """Both phases of a step on order[first : first + n] at once; the next n rows are fetched."""
+    """Both phases of a step on order[first : first + n] at once."""
     cdef network_pass *net = &run.net
     cdef fnn_rows rows
-    rows.order, rows.first = run.order, first + n
-    net.kernels.fetch(&net.X, rows, net.layers[0].n_in, 0, min(n, run.n_order - rows.first))
-    rows.first = first
+    rows.order, rows.first = run.order, first
     if not net.kernels.small_step(net.layers, net.n_layers, net.activity, &net.X, &net.y, rows, n,
-                                  step, run.losses):
+                                  min(n, run.n_order - first - n), step, run.losses):
         fnn_flag_set(&net.invalid_X, 1)
 
 
