@@ -87,3 +87,32 @@ def test_python_threads_predict_at_once(compiled_backend, layers):
 
     with ThreadPoolExecutor(6) as threads:
         assert all(result == expected for result in threads.map(predict_all, range(60)))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40, 300])
+@pytest.mark.parametrize("layers", [(5, 9, 7, 3), (20, 300, 130, 4)], ids=str)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_hidden_layers(backend, dtype, activation, layers, rows):
+    """The layers below are a network of their own, with the rest of the network left off."""
+    net = fastnn.MLP(layers, activation, dtype=dtype, backend=backend)
+    X = np.random.default_rng(0).normal(size=(rows, layers[0]))
+    for k in (1, 2):
+        h = net.hidden(X, k)
+        assert h.shape == (rows, layers[k])
+        assert h.dtype == dtype
+        assert h.tobytes() == net.hidden(X, k - 3).tobytes()
+        expected = fastnn.MLP(
+            (*layers[: k + 1], layers[k]), activation, "identity", dtype=dtype, backend=backend
+        )
+        expected.weights = [*net.weights[:k], np.eye(layers[k])]
+        expected.biases = [*net.biases[:k], np.zeros(layers[k])]
+        assert (h == expected.forward(X)).all()
+
+
+def test_hidden_layers_that_do_not_exist():
+    net = fastnn.MLP((2, 3, 4, 2))
+    for layer in (0, 3, -3):
+        with pytest.raises(ValueError, match=r"layer must be in 1 ... 2 or -2 ... -1"):
+            net.hidden(np.zeros((1, 2)), layer)
+    with pytest.raises(ValueError, match="layer"):
+        fastnn.MLP((2, 2)).hidden(np.zeros((1, 2)))

@@ -305,6 +305,19 @@ class MLP:
         """f(X): the output layer after its activation, (n, n_out) of the network's dtype."""
         return (self._predictor or self._engine()).forward(X)
 
+    def hidden(self, X: ArrayLike, layer: int = -1) -> Array:
+        """h_k, the output of a hidden layer after its activation, (n, D_k): learned features.
+
+        layer  1 is the first hidden layer; -1 the last one, -2 the one before, and so on
+        Raises ValueError where there is no such layer.
+        """
+        n_hidden = self.network.n_layers - 1
+        if not (1 <= layer <= n_hidden or -n_hidden <= layer <= -1):
+            raise ValueError(
+                f"layer must be in 1 ... {n_hidden} or -{n_hidden} ... -1, got {layer}"
+            )
+        return self._engine().forward(X, n_layers=layer % (n_hidden + 1))
+
     def predict(self, X: ArrayLike) -> Array:
         """Classes or values.
 

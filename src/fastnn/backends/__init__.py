@@ -56,8 +56,13 @@ class Engine(Protocol):
     def get_parameters(self, out: NDArray[Any]) -> None:
         """Copy out into (n_parameters,) of network.dtype."""
 
-    def forward(self, X: ArrayLike, rows: NDArray[Any] | None = None) -> NDArray[Any]:
-        """f(X), shape (n, D_out), network.dtype. X as users give it: the engine calls check_X."""
+    def forward(
+        self, X: ArrayLike, rows: NDArray[Any] | None = None, n_layers: int | None = None
+    ) -> NDArray[Any]:
+        """f(X), shape (n, D_out), network.dtype. X as users give it: the engine calls check_X.
+
+        n_layers  k: the output h_k (n, D_k) of hidden layer k in place of f(X)
+        """
         ...
 
     def forward_and_loss(

@@ -25,6 +25,8 @@ from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 
 cnp.import_array()
 
+cdef int IDENTITY = OUTPUTS.index("identity")
+
 __all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_peak"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
@@ -68,7 +70,7 @@ cdef class Engine:
     cdef Memory memory, state_memory
     cdef fnn_layer *layers
     cdef int n_layers, output
-    cdef int64_t n_in, n_out, n_neurons, widest_output
+    cdef int64_t n_in, n_neurons, widest_output
     cdef int type_number  # NumPy's, of the dtype
     cdef bint n_threads_given, is_narrow, is_one_vector
     cdef readonly int n_threads
@@ -93,7 +95,7 @@ cdef class Engine:
         self.n_threads_given = n_threads is not None
         self.n_threads = n_threads or cpu_count()
         self.skip_zeros = os.environ.get("FASTNN_SKIP_ZEROS") != "0"
-        self.n_layers, self.n_in, self.n_out = network.n_layers, network.n_in, network.n_out
+        self.n_layers, self.n_in = network.n_layers, network.n_in
         self.output = OUTPUTS.index(network.output)
         self.type_number = cnp.NPY_FLOAT64 if self.kernels.itemsize == 8 else cnp.NPY_FLOAT32
         self.n_neurons = sum(network.layer_sizes)
@@ -151,7 +153,7 @@ cdef class Engine:
             self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, address(W),
                                       address(b))
 
-    def forward(self, X, rows=None):
+    def forward(self, X, rows=None, n_layers=None):
         cdef prediction p
         if not is_ready(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
             X = check_X(X, self.network)
@@ -160,6 +162,8 @@ cdef class Engine:
             p.how = BY_PANELS
         elif self.is_narrow and p.n >= self.kernels.table.VL:
             p.how = IN_LANES
+        if n_layers is not None:
+            p.net.n_layers, p.net.output = n_layers, IDENTITY
         return self._predict(&p, X)
 
     def forward_and_loss(self, X, y, sample_weight, loss, rows=None):
@@ -271,6 +275,7 @@ cdef class Engine:
         workspace = self._take_workspace(run.part_rows)
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
+        run.net.n_layers, run.net.output = self.n_layers, self.output
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
         run.is_small = (size == 1 and self.is_one_vector and run.step.update
                         and run.batch_size <= self.kernels.table.small_rows
@@ -291,6 +296,7 @@ cdef class Engine:
             order = rows
             p.rows.order, p.n = &order[0], order.shape[0]
         p.how = BY_BLOCKS
+        p.net.n_layers, p.net.output = self.n_layers, self.output
         return 0
 
     cdef object _predict(self, prediction *p, X):
@@ -307,9 +313,10 @@ cdef class Engine:
         workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1)
         if p.how == IN_LANES:
             self._take_scratch(p, workspace)
-        shape[0], shape[1] = p.n, self.n_out
+        cdef int64_t n_out = self.layers[p.net.n_layers - 1].n_out
+        shape[0], shape[1] = p.n, n_out
         f = cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
-        p.f, p.f_row_size = <char *> address(f), self.n_out * self.kernels.itemsize
+        p.f, p.f_row_size = <char *> address(f), n_out * self.kernels.itemsize
         p.net.layers = self.layers
         self._open_pass(&p.net, workspace, X)
         if p.size == 1 and p.n * self.flops_per_row < SHORT_FLOPS:
@@ -388,7 +395,6 @@ cdef class Engine:
 
     cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
         net.kernels = self.kernels.table
-        net.n_layers, net.output = self.n_layers, self.output
         net.activity = workspace.activity
         return open_input(X, self.n_in, &net.X)
 

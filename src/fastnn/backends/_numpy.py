@@ -272,11 +272,13 @@ class Engine:
     def get_parameters(self, out: Array) -> None:
         out[...] = self._flat
 
-    def forward(self, X: ArrayLike, rows: Array | None = None) -> Array:
+    def forward(
+        self, X: ArrayLike, rows: Array | None = None, n_layers: int | None = None
+    ) -> Array:
         X = check_X(X, self.network)
         with np.errstate(over="ignore", invalid="ignore"):
             _, h = self._forward(self._read(X, rows))
-        return np.asarray(h[-1])
+        return np.asarray(h[-1 if n_layers is None else n_layers])
 
     def forward_and_loss(
         self,
