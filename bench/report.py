@@ -34,7 +34,9 @@ def microseconds_per_call(row: Row) -> str:
 
 
 def summary(rows: list[Row], kind: str) -> str:
-    """One line per row: fastnn's speed, and how many times each peer's that is."""
+    """One line per row: fastnn's speed, how many times each peer's that is, and how many times the
+    best peer's it would be at the FMA peak.
+    """
     rows = [row for row in rows if row["kind"] == kind]
     peers = {row["peer"]: row["title"] for row in rows if row["peer"] != "fastnn"}
     able = [name for name in peers if any(row["peer"] == name and not row["gap"] for row in rows)]
@@ -46,11 +48,13 @@ def summary(rows: list[Row], kind: str) -> str:
         best = min(known, key=lambda peer: known[peer], default=None)
         against_best = f"**{times(known[best])}** {peers[best]}" if best else "-"
         speed = speed_cells(found["fastnn"]) if "fastnn" in found else ["-"] * 4
-        lines.append([name, *speed, against_best, *(times(ratios[peer]) for peer in able)])
+        share = found[best]["share_of_peak"] if best else None
+        at_peak = times(1 / share if share else None)
+        lines.append([name, *speed, against_best, at_peak, *(times(ratios[peer]) for peer in able)])
     per_call = "µs a step" if kind == "train" else "µs a call"
     header = [KINDS[kind], "fastnn samples/s", per_call, "GFLOP/s", "of FMA peak"]
     against = (f"against {peers[peer]}" for peer in able)
-    return markdown([*header, "against the best", *against], lines)
+    return markdown([*header, "against the best", "at the peak", *against], lines)
 
 
 def speed_cells(row: Row) -> list[str]:
