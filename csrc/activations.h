@@ -1,7 +1,7 @@
 /* Activations: g(a) and its derivative g' side by side, and the loops that apply them.
  *
  * To add one: write both here, add its line to the two switches and its name to FNN_ enum and
- * network.py. g' gets a and h = g(a); where it reads a, list the name in fnn_needs_a. */
+ * network.py. g' gets h = g(a), or a if fnn_needs_a lists the name. */
 #ifndef FNN_ACTIVATIONS_H
 #define FNN_ACTIVATIONS_H
 
@@ -9,10 +9,10 @@
 #include "gemm.h"
 
 static ALWAYS_INLINE vec identity(vec a) { return a; }
-static ALWAYS_INLINE vec identity_d(vec a, vec h) { return v_set1(1); }
+static ALWAYS_INLINE vec identity_d(vec h) { return v_set1(1); }
 
 static ALWAYS_INLINE vec relu(vec a) { return v_max(v_set1(0), a); }
-static ALWAYS_INLINE vec relu_d(vec a, vec h) {
+static ALWAYS_INLINE vec relu_d(vec h) {
     return v_select(v_less(v_set1(0), h), v_set1(1), v_set1(0));
 }
 
@@ -20,14 +20,14 @@ static ALWAYS_INLINE vec relu_d(vec a, vec h) {
 static ALWAYS_INLINE vec leaky_relu(vec a) {
     return v_select(v_less(a, v_set1(0)), v_mul(v_set1(LEAKY_SLOPE), a), a);
 }
-static ALWAYS_INLINE vec leaky_relu_d(vec a, vec h) {
+static ALWAYS_INLINE vec leaky_relu_d(vec h) {
     return v_select(v_less(v_set1(0), h), v_set1(1), v_set1(LEAKY_SLOPE));
 }
 
 static ALWAYS_INLINE vec elu(vec a) {
     return v_select(v_less(a, v_set1(0)), v_expm1(v_min(v_set1(0), a)), a);
 }
-static ALWAYS_INLINE vec elu_d(vec a, vec h) {
+static ALWAYS_INLINE vec elu_d(vec h) {
     return v_select(v_less(h, v_set1(0)), v_add(h, v_set1(1)), v_set1(1));
 }
 
@@ -38,18 +38,18 @@ static ALWAYS_INLINE vec selu(vec a) {
     vec negative = v_mul(v_set1(SELU_SCALE_ALPHA), v_expm1(v_min(v_set1(0), a)));
     return v_select(v_less(a, v_set1(0)), negative, v_mul(v_set1(SELU_SCALE), a));
 }
-static ALWAYS_INLINE vec selu_d(vec a, vec h) {
+static ALWAYS_INLINE vec selu_d(vec h) {
     return v_select(v_less(v_set1(0), h), v_set1(SELU_SCALE), v_add(h, v_set1(SELU_SCALE_ALPHA)));
 }
 
 static ALWAYS_INLINE vec sigmoid(vec a) { return v_sigmoid(a); }
-static ALWAYS_INLINE vec sigmoid_d(vec a, vec h) { return v_mul(h, v_sub(v_set1(1), h)); }
+static ALWAYS_INLINE vec sigmoid_d(vec h) { return v_mul(h, v_sub(v_set1(1), h)); }
 
 static ALWAYS_INLINE vec hyperbolic_tangent(vec a) { return v_tanh(a); }
-static ALWAYS_INLINE vec hyperbolic_tangent_d(vec a, vec h) { return v_fnma(h, h, v_set1(1)); }
+static ALWAYS_INLINE vec hyperbolic_tangent_d(vec h) { return v_fnma(h, h, v_set1(1)); }
 
 static ALWAYS_INLINE vec softplus(vec a) { return v_softplus(a); }
-static ALWAYS_INLINE vec softplus_d(vec a, vec h) { return v_sigmoid(a); }
+static ALWAYS_INLINE vec softplus_d(vec a) { return v_sigmoid(a); }
 
 /* a Phi(a), Phi the normal distribution function (Hendrycks and Gimpel, 2016), not its tanh
  * approximation. */
@@ -57,14 +57,14 @@ static ALWAYS_INLINE vec gelu(vec a) {
     vec density;
     return v_mul(a, normal_cdf(a, &density));
 }
-static ALWAYS_INLINE vec gelu_d(vec a, vec h) {
+static ALWAYS_INLINE vec gelu_d(vec a) {
     vec density, cdf = normal_cdf(a, &density);
     vec slope = v_mul(density, v_set1(R(0.3989422804014327))); /* 1 / sqrt(2 pi) */
     return v_fma(a, slope, cdf);
 }
 
 static ALWAYS_INLINE vec silu(vec a) { return v_mul(a, v_sigmoid(a)); }
-static ALWAYS_INLINE vec silu_d(vec a, vec h) {
+static ALWAYS_INLINE vec silu_d(vec a) {
     const vec one = v_set1(1);
     return v_mul(v_sigmoid(a), v_fma(a, v_sigmoid(v_sub(v_set1(0), a)), one));
 }
@@ -75,7 +75,7 @@ static ALWAYS_INLINE vec mish(vec a) {
     vec e = mish_e(a), s = v_mul(e, v_add(e, v_set1(2)));
     return v_mul(a, v_div(s, v_add(s, v_set1(2))));
 }
-static ALWAYS_INLINE vec mish_d(vec a, vec h) {
+static ALWAYS_INLINE vec mish_d(vec a) {
     const vec one = v_set1(1), two = v_set1(2);
     a = v_min(v_set1(EXPM1_ONE), a); /* from here on g' = 1 */
     vec e = mish_e(a), s = v_mul(e, v_add(e, two));
@@ -94,13 +94,13 @@ static ALWAYS_INLINE void apply(vec (*g)(vec), const real *a, real *h, int64_t r
             v_store(h + i, g(v_load(a + i)));
 }
 
-/* dh *= g'(a). */
-static ALWAYS_INLINE void apply_d(vec (*g_d)(vec, vec), const real *a, const real *h, real *dh,
-                                  int64_t rows, int64_t vectors, int64_t ld) {
+/* dh *= g'(a), x being a or h = g(a), whichever g' is computed from. */
+static ALWAYS_INLINE void apply_d(vec (*g_d)(vec), const real *x, real *dh, int64_t rows,
+                                  int64_t vectors, int64_t ld) {
     if (vectors * VL == ld) vectors *= rows, rows = 1;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = r * ld; i < r * ld + vectors * VL; i += VL)
-            v_store(dh + i, v_mul(v_load(dh + i), g_d(v_load(a + i), v_load(h + i))));
+            v_store(dh + i, v_mul(v_load(dh + i), g_d(v_load(x + i))));
 }
 
 static void activation(int kind, const real *a, real *h, int64_t rows, int64_t vectors,
@@ -120,20 +120,21 @@ static void activation(int kind, const real *a, real *h, int64_t rows, int64_t v
     }
 }
 
-static void times_derivative(int kind, const real *a, const real *h, real *dh, int64_t rows,
-                             int64_t vectors, int64_t ld) {
+/* x holds a where g' needs it, else h: what an activation's g' does not look at is not there. */
+static void times_derivative(int kind, const real *x, real *dh, int64_t rows, int64_t vectors,
+                             int64_t ld) {
     switch (kind) {
     case FNN_IDENTITY: break;
-    case FNN_RELU: apply_d(relu_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_LEAKY_RELU: apply_d(leaky_relu_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_ELU: apply_d(elu_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_SELU: apply_d(selu_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_SIGMOID: apply_d(sigmoid_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_TANH: apply_d(hyperbolic_tangent_d, h, h, dh, rows, vectors, ld); break;
-    case FNN_SOFTPLUS: apply_d(softplus_d, a, h, dh, rows, vectors, ld); break;
-    case FNN_GELU: apply_d(gelu_d, a, h, dh, rows, vectors, ld); break;
-    case FNN_SILU: apply_d(silu_d, a, h, dh, rows, vectors, ld); break;
-    case FNN_MISH: apply_d(mish_d, a, h, dh, rows, vectors, ld); break;
+    case FNN_RELU: apply_d(relu_d, x, dh, rows, vectors, ld); break;
+    case FNN_LEAKY_RELU: apply_d(leaky_relu_d, x, dh, rows, vectors, ld); break;
+    case FNN_ELU: apply_d(elu_d, x, dh, rows, vectors, ld); break;
+    case FNN_SELU: apply_d(selu_d, x, dh, rows, vectors, ld); break;
+    case FNN_SIGMOID: apply_d(sigmoid_d, x, dh, rows, vectors, ld); break;
+    case FNN_TANH: apply_d(hyperbolic_tangent_d, x, dh, rows, vectors, ld); break;
+    case FNN_SOFTPLUS: apply_d(softplus_d, x, dh, rows, vectors, ld); break;
+    case FNN_GELU: apply_d(gelu_d, x, dh, rows, vectors, ld); break;
+    case FNN_SILU: apply_d(silu_d, x, dh, rows, vectors, ld); break;
+    case FNN_MISH: apply_d(mish_d, x, dh, rows, vectors, ld); break;
     }
 }
 

@@ -61,6 +61,15 @@ typedef struct {
     int64_t first;
 } fnn_rows;
 
+/* What dropout does to a layer's h: element c of row r is dropped where 32 random bits, a function of
+ * (key, first + r, c), are below the threshold; the others are multiplied by the scale. */
+typedef struct {
+    uint64_t key;
+    int64_t first; /* where row 0 is in the epoch's order */
+    uint32_t threshold;
+    double scale;
+} fnn_dropout;
+
 /* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k,
  * (n_out, n_in), for dh; the first layer has none. m, v and gradient lie as W.data does; each may
  * be NULL where nothing uses it. */
@@ -72,7 +81,8 @@ typedef struct {
 } fnn_layer;
 
 /* What one layer computed for the rows of a batch: h = g(a), delta = dJ/da, each (rows, n_out).
- * a.data is NULL where g' can be had from h alone. */
+ * a.data is NULL where g' can be had from h alone. It is there for activations whose g' needs a, and
+ * for others whose g' needs h where dropout has left too little of it: then a holds g(a). */
 typedef struct {
     fnn_matrix a, h, delta;
 } fnn_activity;
@@ -98,19 +108,21 @@ typedef struct {
     int VL, MR, NR, group;
     /* Asks for rows r0:r1 of a batch to come into this core's cache. */
     void (*fetch)(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1);
-    /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. */
-    int (*gather)(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1);
-    /* a = h_in W + b, h = g(a), for rows r0:r1. */
-    void (*forward)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0,
-                    int64_t r1);
+    /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. Here and below, a dropout
+     * of NULL is none. */
+    int (*gather)(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout, fnn_matrix *h0,
+                  int64_t r0, int64_t r1);
+    /* a = h_in W + b, h = g(a) and its dropout, for rows r0:r1. */
+    void (*forward)(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dropout *dropout,
+                    fnn_activity *out, int64_t r0, int64_t r1);
     /* f = output(a), row-major (r1 - r0, n_out); a is in out->h. Uses out->delta as scratch. */
     void (*output)(int output, fnn_activity *out, int64_t r0, int64_t r1, void *f);
     /* delta = w/n dl/da and losses[r] = w l for rows r0:r1; a is in out->h. */
     void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses);
-    /* delta of the layer below = (delta W) * g'(a). */
+    /* delta of the layer below = (delta W) * g'(a), that layer's dropout between the two. */
     void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
-                     fnn_activity *below, int64_t r0, int64_t r1);
+                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0, int64_t r1);
     /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step);

@@ -1,6 +1,7 @@
 /* The kernels of one instruction set and dtype: compiled once for each, with FNN_AVX512, FNN_AVX2,
  * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
+#include "dropout.h"
 #include "narrow.h"
 #include "row.h"
 #include "update.h"
@@ -92,7 +93,8 @@ static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn
     return found.bad;
 }
 
-static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0, int64_t r1) {
+static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout, fnn_matrix *h0,
+                  int64_t r0, int64_t r1) {
     const int adjacent = X->column_stride == item_size(X);
     const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
     vec bad;
@@ -102,6 +104,10 @@ static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0,
         bad = gather_rows(read_bytes, X, rows, h0, r0, r1);
     else
         bad = gather_rows(read_any, X, rows, h0, r0, r1);
+    for (int64_t p = 0; dropout && p < count_panels(h0); p++) {
+        drop(dropout, h0, h0, p, r0, r1);
+        if (h0->nonzero) find_nonzero(h0, p, r0, r1);
+    }
     return v_all(v_less(bad, v_set1(1)));
 }
 
@@ -112,21 +118,24 @@ static int gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0, int64_t r0,
 
 typedef struct {
     int activation;
+    const fnn_dropout *dropout;
     const fnn_activity *x;
 } finish_context;
 
 static ALWAYS_INLINE void finish_forward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
     const fnn_matrix *h = &f->x->h, *a = f->x->a.data ? &f->x->a : h;
+    const fnn_matrix *g = f->dropout && !fnn_needs_a(f->activation) ? a : h; /* g(a), whole */
     if (f->activation != FNN_IDENTITY)
-        activation(f->activation, at(a, p, r0), at(h, p, r0), r1 - r0, panel_vectors(h, p), h->ld);
+        activation(f->activation, at(a, p, r0), at(g, p, r0), r1 - r0, panel_vectors(h, p), h->ld);
+    if (f->dropout) drop(f->dropout, g, h, p, r0, r1);
     if (h->nonzero) find_nonzero(h, p, r0, r1);
 }
 
 /* Where g' needs a, the sums stay in a and h is written beside them; else h overwrites them. */
-static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out, int64_t r0,
-                    int64_t r1) {
-    const finish_context context = {layer->activation, out};
+static void forward(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dropout *dropout,
+                    fnn_activity *out, int64_t r0, int64_t r1) {
+    const finish_context context = {layer->activation, dropout, out};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
     if (has_many_zeros(h_in, a, r0, r1))
         product_of_nonzero(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
@@ -137,7 +146,7 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity
 /* forward for row 0 and panels p0 to p1 of the output. */
 static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
                         int64_t p0, int64_t p1) {
-    const finish_context context = {layer->activation, out};
+    const finish_context context = {layer->activation, NULL, out};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
     if (has_many_zeros(h_in, a, 0, 1))
         row_product_of_nonzero(h_in, &layer->W, a, p0, p1);
@@ -148,14 +157,17 @@ static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_acti
 
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
-    const fnn_matrix *h = &f->x->h, *a = f->x->a.data ? &f->x->a : h;
-    times_derivative(f->activation, at(a, p, r0), at(h, p, r0), at(&f->x->delta, p, r0), r1 - r0,
-                     panel_vectors(h, p), h->ld);
+    const fnn_matrix *delta = &f->x->delta, *known = f->x->a.data ? &f->x->a : &f->x->h;
+    if (f->dropout) drop(f->dropout, delta, delta, p, r0, r1);
+    times_derivative(f->activation, at(known, p, r0), at(delta, p, r0), r1 - r0,
+                     panel_vectors(delta, p), delta->ld);
+    if (delta->nonzero != f->x->h.nonzero) find_nonzero(delta, p, r0, r1);
 }
 
 static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
-                     fnn_activity *below, int64_t r0, int64_t r1) {
-    const finish_context context = {activation_below, below};
+                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0,
+                     int64_t r1) {
+    const finish_context context = {activation_below, dropout_below, below};
     const fnn_matrix *dh = &below->delta;
     if (has_many_zeros(delta, dh, r0, r1))
         product_of_nonzero(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
@@ -216,7 +228,7 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
         v_store(di, v_set1(1));
         memcpy(hi, ai, sizeof hi);
         activation(kind, ai, hi, 1, 1, VL);
-        times_derivative(kind, ai, hi, di, 1, 1, VL);
+        times_derivative(kind, fnn_needs_a(kind) ? ai : hi, di, 1, 1, VL);
         v_store_n((real *)h + i, v_load(hi), lanes);
         v_store_n((real *)dh + i, v_load(di), lanes);
     }

@@ -22,6 +22,21 @@ static inline uint64_t fnn_random(uint64_t key, uint64_t position) {
     return fnn_mix(key + position * 0x9E3779B97F4A7C15u);
 }
 
+/* The stream of one layer's dropout in an epoch, apart from that of the epoch's order. */
+static inline uint64_t fnn_dropout_key(uint64_t seed, uint64_t epoch, uint64_t layer) {
+    return fnn_random(fnn_mix(fnn_key(seed, epoch)), layer);
+}
+
+/* 32 bits for element i of a row whose key is (low, high): the finalizer lowbias32 (Wellons, Hash
+ * Prospector, 2018), between whose rounds the key's other half comes in. Every instruction set can
+ * compute it for many i at a time. */
+static inline uint32_t fnn_random_32(uint32_t low, uint32_t high, uint32_t i) {
+    uint32_t x = low + i * 0x9E3779B9u;
+    x = (x ^ (x >> 16)) * 0x7FEB352Du ^ high;
+    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return x ^ (x >> 16);
+}
+
 /* Durstenfeld's shuffle (Comm. ACM 7, 1964); the place below i + 1 is the high half of a product
  * (Lemire 2019), its bias below i / 2^64. */
 static inline void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key) {

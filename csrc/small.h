@@ -15,7 +15,7 @@ typedef vec finish_row(vec sum, const real *h);
 static ALWAYS_INLINE vec as_summed(vec sum, const real *h) { return sum; }
 static ALWAYS_INLINE vec with_relu(vec sum, const real *h) { return relu(sum); }
 static ALWAYS_INLINE vec times_relu_d(vec sum, const real *h) {
-    return v_mul(sum, relu_d(sum, v_load(h)));
+    return v_mul(sum, relu_d(v_load(h)));
 }
 
 /* m rows of C = start + A B, A (m, K). */
@@ -47,7 +47,8 @@ static ALWAYS_INLINE void small_product(const real *A, const real *B, int64_t K,
 static ALWAYS_INLINE int small_gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0,
                                       int64_t n) {
     const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
-    if (X->type != own_type || X->column_stride != sizeof(real)) return gather(X, rows, h0, 0, n);
+    if (X->type != own_type || X->column_stride != sizeof(real))
+        return gather(X, rows, NULL, h0, 0, n);
     vec bad = v_set1(0);
     for (int64_t r = 0; r < n; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;
@@ -104,7 +105,7 @@ static ALWAYS_INLINE void small_backward(const fnn_layer *layer, const real *del
         small_product(delta, layer->Wt.data, layer->n_out, v_set1(0), times_relu_d, h, dh, n);
     } else {
         small_product(delta, layer->Wt.data, layer->n_out, v_set1(0), as_summed, dh, dh, n);
-        times_derivative(activation_below, a, h, dh, n, 1, VL);
+        times_derivative(activation_below, a, dh, n, 1, VL);
     }
 }
 

@@ -25,17 +25,24 @@ def prepared(backend, n_threads=None):
     return engine
 
 
-def trained(engine, optimizer, seconds, batch_size=ROWS, epochs=2):
+# Places in the epoch that go on from part to part.
+OPTIONS = {
+    "plain": {},
+    "dropout": {"dropout": (0.2, 0.5), "seed": 2},
+}
+
+
+def trained(engine, optimizer, seconds, batch_size=ROWS, epochs=2, options="plain"):
     """Parameters and losses after some epochs, in calls of about `seconds`."""
     X, y, w = data()
     order, losses, calls = np.random.default_rng(4).permutation(ROWS), [], 0
-    engine.start(TrainingOptions(optimizer, "cross_entropy", l2=0.01, l1=0.001))
-    for _ in range(epochs):
+    engine.start(TrainingOptions(optimizer, "cross_entropy", l2=0.01, l1=0.001, **OPTIONS[options]))
+    for epoch in range(epochs):
         position, total = 0, 0.0
         while position < ROWS:
             before = position
             position, sum_of_losses = engine.train(
-                X, y, w, order, position, batch_size, np.full(ROWS, 0.1), seconds
+                X, y, w, order, position, batch_size, np.full(ROWS, 0.1), seconds, epoch=epoch
             )
             assert before < position <= ROWS
             total += sum_of_losses
@@ -59,20 +66,22 @@ def test_loss_and_gradients_sum_over_all_rows(backend):
 
 
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("backend", fastnn.available_backends())
-def test_full_batch_descent_agrees_with_the_reference(backend, optimizer):
-    flat, losses, _ = trained(prepared(backend), optimizer, 10.0)
-    expected, expected_losses, _ = trained(prepared("numpy"), optimizer, 10.0)
+def test_full_batch_descent_agrees_with_the_reference(backend, optimizer, options):
+    flat, losses, _ = trained(prepared(backend), optimizer, 10.0, options=options)
+    expected, expected_losses, _ = trained(prepared("numpy"), optimizer, 10.0, options=options)
     assert np.allclose(flat, expected, rtol=1e-9, atol=1e-12)
     assert losses == pytest.approx(expected_losses, rel=1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [1100, ROWS])
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
-def test_calls_that_end_inside_a_step_change_no_bit(optimizer, batch_size):
-    whole, _, few = trained(prepared("cython"), optimizer, 10.0, batch_size)
+def test_calls_that_end_inside_a_step_change_no_bit(optimizer, batch_size, options):
+    whole, _, few = trained(prepared("cython"), optimizer, 10.0, batch_size, options=options)
     for n_threads in (1, 2, 3):
         engine = prepared("cython", n_threads)
-        pieces, _, many = trained(engine, optimizer, 0.0, batch_size)
+        pieces, _, many = trained(engine, optimizer, 0.0, batch_size, options=options)
         assert many > few
         assert np.array_equal(whole, pieces)

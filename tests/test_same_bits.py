@@ -23,6 +23,12 @@ OPTIMIZERS = {
     "adam": Adam(),
 }
 
+REGULARISATIONS = {
+    "none": {},
+    "dropout": {"dropout": 0.3},
+    "all": {"dropout": 0.5},
+}
+
 # (layer sizes, number of samples, batch size): the last batch is smaller in most
 SHAPES = [
     ((7, 13, 5, 3), 50, 7),
@@ -58,6 +64,7 @@ def fitted(
     l1=0.0,
     weighted=False,
     epochs=2,
+    regularisation="none",
 ):
     """A model trained with the instruction set that FASTNN_ISA names."""
     net = fastnn.MLP(
@@ -75,6 +82,7 @@ def fitted(
         l2=l2,
         l1=l1,
         sample_weight=np.arange(n) % 4 if weighted else None,
+        **REGULARISATIONS[regularisation],
     )
     return net
 
@@ -116,14 +124,18 @@ def test_training_shapes(baseline, force_isa, dtype, shape, isa, n_threads):
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("regularisation", ["none", "dropout"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_training_activations(baseline, force_isa, dtype, activation, isa, n_threads):
+def test_training_activations(
+    baseline, force_isa, dtype, activation, regularisation, isa, n_threads
+):
     arguments = {
         "layers": (9, 21, 18, 5),
         "n": 40,
         "batch_size": 13,
         "dtype": dtype,
         "activation": activation,
+        "regularisation": regularisation,
     }
     expected = baseline(**arguments)
     force_isa(isa)
@@ -155,8 +167,9 @@ def test_training_losses_outputs_penalties(baseline, force_isa, dtype, loss, isa
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("regularisation", REGULARISATIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_optimizers(baseline, force_isa, dtype, optimizer, isa, n_threads):
+def test_training_optimizers(baseline, force_isa, dtype, optimizer, regularisation, isa, n_threads):
     arguments = {
         "layers": (20, 50, 33, 7),
         "n": 90,
@@ -164,16 +177,24 @@ def test_training_optimizers(baseline, force_isa, dtype, optimizer, isa, n_threa
         "dtype": dtype,
         "optimizer": optimizer,
         "l2": 0.001,
+        "regularisation": regularisation,
     }
     expected = baseline(**arguments)
     force_isa(isa)
     assert_same_bits(fitted(n_threads=n_threads, **arguments), expected)
 
 
+@pytest.mark.parametrize("regularisation", ["none", "all"])
 @pytest.mark.parametrize("isa", ISAS)
-def test_training_wide_enough_for_threads_and_blocking(baseline, force_isa, isa):
+def test_training_wide_enough_for_threads_and_blocking(baseline, force_isa, isa, regularisation):
     """Sums of more than a thousand terms, and work that is worth sharing among threads."""
-    arguments = {"layers": (1030, 530, 10), "n": 260, "batch_size": 130, "dtype": "float32"}
+    arguments = {
+        "layers": (1030, 530, 10),
+        "n": 260,
+        "batch_size": 130,
+        "dtype": "float32",
+        "regularisation": regularisation,
+    }
     expected = baseline(**arguments)
     force_isa(isa)
     for n_threads in (1, 2, 5):
@@ -242,11 +263,20 @@ def test_gradients_across_instruction_sets_and_threads(force_isa, dtype):
     assert len(results) == min(len(ISAS), 1)
 
 
+@pytest.mark.parametrize("regularisation", ["none", "all"])
 @pytest.mark.parametrize("name", COMPILED)
-def test_length_of_the_native_calls_does_not_show(name, force_isa, dtype, monkeypatch):
+def test_length_of_the_native_calls_does_not_show(
+    name, force_isa, dtype, regularisation, monkeypatch
+):
     """One call for an epoch, or a call for every step: Ctrl-C and displays cost no bits."""
     force_isa(name.partition("-")[2])
-    arguments = {"layers": (9, 21, 4), "n": 50, "batch_size": 8, "dtype": dtype}
+    arguments = {
+        "layers": (9, 21, 4),
+        "n": 50,
+        "batch_size": 8,
+        "dtype": dtype,
+        "regularisation": regularisation,
+    }
     expected = fitted(optimizer="adam", **arguments)
     monkeypatch.setattr(fastnn.training, "SECONDS_PER_CALL", 0.0)
     net = fitted(optimizer="adam", **arguments)

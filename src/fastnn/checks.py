@@ -155,6 +155,32 @@ def check_amount(value: Any, name: str, positive: bool = False) -> float:
     return amount
 
 
+def check_dropout(dropout: Any, network: Network) -> tuple[float, ...]:
+    """The rates of h_0, h_1, ..., h_L, each in [0, 1); () if all are zero.
+
+    One number stands for all hidden layers, of which there must be one, and 0 for the input.
+    Raises ValueError, TypeError for what is no number.
+    """
+    n_hidden = network.n_layers - 1
+    if np.ndim(dropout) == 0:
+        rate = check_amount(dropout, "dropout")
+        if n_hidden == 0 and rate > 0:
+            raise ValueError(
+                f"dropout={dropout!r} is for hidden layers, and this network has none; "
+                "give (p_input,) for the input"
+            )
+        dropout = (0.0, *(rate,) * n_hidden)
+    rates = tuple(check_amount(rate, f"dropout[{k}]") for k, rate in enumerate(dropout))
+    if len(rates) != n_hidden + 1:
+        raise ValueError(
+            f"dropout takes one number for all hidden layers, or {n_hidden + 1}, for the input "
+            f"and each hidden layer; got {len(rates)}"
+        )
+    if max(rates) >= 1:
+        raise ValueError(f"dropout must be below 1, got {max(rates)}")
+    return rates if any(rates) else ()
+
+
 def _numbers(given: ArrayLike, name: str) -> Array:
     """`given` as an array of real numbers or bool, not copied where it is one already."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):

@@ -216,6 +216,8 @@ class MLP:
         sample_weight: ArrayLike | None = None,
         callbacks: Callbacks = (),
         verbose: bool = False,
+        *,
+        dropout: float | Sequence[float] = 0.0,
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -236,11 +238,13 @@ class MLP:
         callbacks      objects of `fastnn.callbacks.Callback`, or functions f(run) called at the end
                        of every epoch
         verbose        print one line for every epoch
+        dropout        the chance, in [0, 1), that an h is zero for a step: one number for every
+                       hidden layer, or one for each from the input on, (p_input, p_1, ..., p_L)
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
-        each sample before its step, plus the penalty at the end), val_loss (without penalty) and
-        val_accuracy or val_r2 if there is validation, learning_rate, seconds (training only) and
-        samples_per_second. It is kept as `history`.
+        each sample before its step, with dropout, plus the penalty at the end), val_loss (without
+        penalty) and val_accuracy or val_r2 if there is validation, learning_rate, seconds (training
+        only) and samples_per_second. It is kept as `history`.
 
         Raises ValueError or TypeError for wrong input, DivergenceError when the loss or the weights
         become NaN or infinite, RuntimeError if another fit is running on this model. Ctrl-C, and
@@ -266,6 +270,8 @@ class MLP:
                     loss,
                     l2=checks.check_amount(l2, "l2"),
                     l1=checks.check_amount(l1, "l1"),
+                    dropout=checks.check_dropout(dropout, self.network),
+                    seed=self.seed,
                 ),
                 learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
                 shuffle=bool(shuffle),

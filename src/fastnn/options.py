@@ -15,3 +15,5 @@ class TrainingOptions:
     loss: str
     l2: float = 0.0
     l1: float = 0.0
+    dropout: tuple[float, ...] = ()  # of h_0, h_1, ..., h_L; (): none
+    seed: int = 0  # with the epoch, what dropout's random numbers depend on

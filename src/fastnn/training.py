@@ -216,6 +216,7 @@ class Training:
                     self.plan.batch_size,
                     learning_rates,
                     SECONDS_PER_CALL,
+                    epoch=self.net.epochs_trained,
                 )
             except ValueError:  # X holds NaN: the model keeps what it had
                 self.sound = False

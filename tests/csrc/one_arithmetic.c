@@ -1,5 +1,6 @@
 /* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, then
- * weights and losses after Adam steps on a small network. Equal output means equal bits; compare.sh compares.
+ * weights and losses after Adam steps on a small network, without and with dropout. Equal output means
+ * equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
  * one_arithmetic ISA f32|f64 */
@@ -69,7 +70,7 @@ static void activations(void) {
     }
 }
 
-static void build(fnn_layer *layers, fnn_activity *x, int activation) {
+static void build(fnn_layer *layers, fnn_activity *x, int activation, int regularised) {
     memset(layers, 0, LAYERS * sizeof *layers);
     memset(x, 0, (LAYERS + 1) * sizeof *x);
     x[0].h = matrix(N, SIZES[0]);
@@ -83,20 +84,24 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation) {
         layers[k].v = matrix(n_in + 1, n_out).data;
         x[k + 1].h = matrix(N, n_out);
         x[k + 1].delta = matrix(N, n_out);
+        if (regularised && layers[k].activation == FNN_TANH) x[k + 1].a = matrix(N, n_out);
         if (layers[k].activation == FNN_RELU) look_for_zeros(&x[k + 1]);
         const void *W = numbers((size_t)(n_in * n_out));
         kernels->pack(W, numbers((size_t)n_out), &layers[k]);
     }
 }
 
-static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_input *X, const fnn_targets *y,
-                     const fnn_step *step, double *losses) {
+static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *dropout,
+                     const fnn_input *X, const fnn_targets *y, const fnn_step *step,
+                     double *losses) {
     const fnn_rows rows = {NULL, 0};
-    kernels->gather(X, rows, &x[0].h, 0, N);
-    for (int k = 0; k < LAYERS; k++) kernels->forward(&layers[k], &x[k].h, &x[k + 1], 0, N);
+    kernels->gather(X, rows, dropout, &x[0].h, 0, N);
+    for (int k = 0; k < LAYERS; k++)
+        kernels->forward(&layers[k], &x[k].h, k < LAYERS - 1 ? dropout : NULL, &x[k + 1], 0, N);
     kernels->loss(y, rows, 1.0 / N, &x[LAYERS], 0, N, losses);
     for (int k = LAYERS - 1; k > 0; k--)
-        kernels->backward(&layers[k], &x[k + 1].delta, layers[k - 1].activation, &x[k], 0, N);
+        kernels->backward(&layers[k], &x[k + 1].delta, layers[k - 1].activation, dropout, &x[k], 0,
+                          N);
     for (int k = 0; k < LAYERS; k++)
         for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
             for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
@@ -104,12 +109,12 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_input *X, con
                                 (fnn_tile){block, 1, panel, 1}, step);
 }
 
-static void training(int activation) {
+static void training(int activation, int regularised) {
     fnn_layer layers[LAYERS];
     fnn_activity x[LAYERS + 1];
     int32_t labels[N];
     double losses[N];
-    build(layers, x, activation);
+    build(layers, x, activation, regularised);
     for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
     fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
@@ -123,13 +128,15 @@ static void training(int activation) {
                      .beta1 = 0.9,
                      .beta2 = 0.999,
                      .eps = 1e-8};
+    fnn_dropout dropout = {12345, 100, 1u << 30, 4 / 3.0};
     double beta1_power = 1, beta2_power = 1;
     for (int t = 0; t < STEPS; t++) {
         beta1_power *= step.beta1;
         beta2_power *= step.beta2;
         step.learning_rate = 1e-2 / (1 - beta1_power);
         step.inverse_root = 1 / sqrt(1 - beta2_power);
-        one_step(layers, x, &X, &y, &step, losses);
+        dropout.first += N;
+        one_step(layers, x, regularised ? &dropout : NULL, &X, &y, &step, losses);
     }
     for (int k = 0; k < LAYERS; k++) {
         size_t n_out = (size_t)SIZES[k + 1], n_weights = n_out * (size_t)SIZES[k];
@@ -151,7 +158,9 @@ int main(int argc, char **argv) {
     kernels = fnn_kernels_for(argv[1], is_f64);
     if (!kernels) return 1;
     activations();
-    training(FNN_TANH);
-    training(FNN_RELU);
+    for (int regularised = 0; regularised < 2; regularised++) {
+        training(FNN_TANH, regularised);
+        training(FNN_RELU, regularised);
+    }
     return 0;
 }

@@ -113,14 +113,16 @@ class Engine(Protocol):
         learning_rates: NDArray[Any],
         seconds: float,
         max_steps: int = MANY,
+        epoch: int = 0,
     ) -> tuple[int, float]:
         """Take steps on order[position : position + batch_size] and so on, a smaller last one too.
 
         Stops at the end of `order`, after `max_steps` steps, or after about `seconds` with at least
         one step, or one part of a large batch, done. learning_rates: float64, 1-D, maybe broadcast;
         [i] is for the i-th step from `position` on, a batch begun by the last call being the
-        first. A step on n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the
-        penalty's gradient.
+        first. A step on n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the penalty's
+        gradient. What dropout drops depends on `epoch`, in [0, 2^64), and on where in
+        `order` a sample is.
         Returns the new position and sum_t w_t l_t over the samples of this call, each l_t taken
         before the step that used it. When it raises, no step is half done.
         """

@@ -4,13 +4,14 @@ import os
 import numpy as np
 
 cimport numpy as cnp
-from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.math cimport INFINITY, ceil
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, FNN_SGD, Kernels, Memory, address, fnn_activity, fnn_barrier_init, fnn_flag_get,
-    fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, open_input,
+    FNN_ADAM, FNN_SGD, Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout,
+    fnn_dropout_key, fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready,
+    new_workspace, open_input,
 )
 from fastnn.backends._team cimport (
     BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, network_pass, predict, prediction, train,
@@ -47,21 +48,8 @@ cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
-# Where either side of a product is narrower, looking for zeros costs more than it saves.
-cdef int LEAST_WIDTH = 96
 
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
-
-
-cdef class Workspace:
-    """Activities and losses for `rows` rows: what one pass, or a team's part of a batch, writes."""
-    cdef Memory memory
-    cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
-    cdef double *losses
-    cdef double *core_shares  # for each thread
-    cdef int64_t rows
-    cdef void *scratch  # for the kernel of narrow networks
-    cdef size_t scratch_size
 
 
 cdef class Engine:
@@ -85,6 +73,9 @@ cdef class Engine:
     cdef int64_t part_rows
     cdef fnn_step step
     cdef double beta1_power, beta2_power
+    cdef tuple rates  # of dropout, [k] that of h_k
+    cdef fnn_dropout *dropout  # NULL: none
+    cdef uint64_t seed
     cdef int loss
     cdef int64_t part  # rows already summed of a batch that the last call did not finish
 
@@ -107,6 +98,7 @@ cdef class Engine:
         self.part_rows = max(PART_ROWS, PART_BYTES // row_size)
         self.part_rows = min(self.part_rows, <int64_t> (PART_FLOPS / self.flops_per_row))
         self.part_rows = max(LEAST_PART_ROWS, self.part_rows)
+        self.rates = (0.0,) * self.n_layers
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
         kinds = [ACTIVATIONS.index(name) for name in network.activations] + [0]
@@ -235,12 +227,26 @@ cdef class Engine:
                 self.layers[k].m = self._take_like_W(k)
             if is_adam:
                 self.layers[k].v = self._take_like_W(k)
+        self._start_dropout(options.dropout, options.seed)
+
+    cdef int _start_dropout(self, rates, uint64_t seed) except -1:
+        cdef int k
+        cdef double rate
+        self.rates, self.seed, self.dropout = rates or (0.0,) * self.n_layers, seed, NULL
+        self.spare = None  # its matrices depend on the rates
+        if rates:
+            self.dropout = <fnn_dropout *> self.state_memory.take(
+                self.n_layers * sizeof(fnn_dropout))
+        for k, rate in enumerate(rates):
+            self.dropout[k].threshold = <uint32_t> min(ceil(rate * 2.0**32), 2.0**32 - 1)
+            self.dropout[k].scale = 1 / (1 - rate)
+        return 0
 
     def train(self, X, y, sample_weight, const int64_t[::1] order, int64_t position,
               int64_t batch_size, const double[:] learning_rates, double seconds,
-              int64_t max_steps=MANY):
+              int64_t max_steps=MANY, uint64_t epoch=0):
         cdef training_run run
-        cdef int size
+        cdef int size, k
         memset(&run, 0, sizeof(run))
         run.net.layers = self.layers
         run.order = &order[0]
@@ -249,6 +255,10 @@ cdef class Engine:
         run.part = self.part if position > 0 else 0
         run.batch = position - run.part
         run.step, run.max_steps = self.step, max_steps
+        if self.dropout != NULL:
+            for k in range(self.n_layers):
+                self.dropout[k].key = fnn_dropout_key(self.seed, epoch, k)
+        run.net.dropout = self.dropout
         run.learning_rates = &learning_rates[0]
         run.rate_stride = learning_rates.strides[0] // sizeof(double)
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
@@ -279,7 +289,7 @@ cdef class Engine:
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
         run.is_small = (size == 1 and self.is_one_vector and run.step.update
                         and run.batch_size <= self.kernels.table.small_rows
-                        and run.net.layers[0].gradient == NULL)
+                        and run.net.layers[0].gradient == NULL and run.net.dropout == NULL)
         self._share_tiles(size)
         run.tiles, run.n_tiles = self.tiles, self.n_tiles
         fnn_barrier_init(&run.barrier)
@@ -358,40 +368,11 @@ cdef class Engine:
     cdef Workspace _take_workspace(self, int64_t rows):
         """The spare one if free and large enough: several Python threads may predict at once."""
         cdef Workspace workspace = self.spare
-        cdef fnn_activity *x
-        cdef int k
         self.spare = None
         if workspace is not None and workspace.rows >= rows:
             return workspace
-        workspace = Workspace()
-        workspace.rows = rows
-        workspace.memory = Memory()
-        workspace.activity = <fnn_activity *> workspace.memory.take(
-            (self.n_layers + 1) * sizeof(fnn_activity))
-        workspace.losses = <double *> workspace.memory.take(rows * sizeof(double))
-        workspace.core_shares = <double *> workspace.memory.take(self.n_threads * sizeof(double))
-        for k in range(self.n_layers + 1):
-            x = &workspace.activity[k]
-            width = self.network.layer_sizes[k]
-            x.h = self.kernels.matrix(workspace.memory, rows, width)
-            if k > 0:
-                x.delta = self.kernels.matrix(workspace.memory, rows, width)
-            if 0 < k < self.n_layers and self.kernels.needs_a(self.layers[k - 1].activation):
-                x.a = self.kernels.matrix(workspace.memory, rows, width)
-            if self._looks_for_zeros(k):
-                self.kernels.look_for_zeros(workspace.memory, &x.h)
-                x.delta.nonzero = x.h.nonzero  # h = 0 only where g' = 0
-        return workspace
-
-    cdef bint _looks_for_zeros(self, int k):
-        """Where h_k may have many zeros, and is wide enough, as a neighbour is, to gain by it."""
-        sizes = self.network.layer_sizes
-        if not self.skip_zeros or k == self.n_layers or sizes[k] < LEAST_WIDTH:
-            return False
-        if k == 0:
-            return sizes[1] >= LEAST_WIDTH
-        is_relu = self.network.activations[k - 1] == "relu"
-        return is_relu and max(sizes[k - 1], sizes[k + 1]) >= LEAST_WIDTH
+        return new_workspace(self.kernels, self.network, rows, self.n_threads, self.rates,
+                             self.skip_zeros)
 
     cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
         net.kernels = self.kernels.table

@@ -1,5 +1,5 @@
 """csrc as Cython sees it, and the memory its kernels work on."""
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from numpy cimport PyArray_DATA
 
 
@@ -27,6 +27,12 @@ cdef extern from "fastnn.h" nogil:
         const int64_t *order
         int64_t first
 
+    ctypedef struct fnn_dropout:
+        uint64_t key
+        int64_t first
+        uint32_t threshold
+        double scale
+
     ctypedef struct fnn_layer:
         int64_t n_in, n_out
         int activation
@@ -49,14 +55,15 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
         void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
-        int (*gather)(const fnn_input *, fnn_rows, fnn_matrix *, int64_t, int64_t) noexcept nogil
-        void (*forward)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
-                        int64_t) noexcept nogil
+        int (*gather)(const fnn_input *, fnn_rows, const fnn_dropout *, fnn_matrix *, int64_t,
+                      int64_t) noexcept nogil
+        void (*forward)(const fnn_layer *, const fnn_matrix *, const fnn_dropout *, fnn_activity *,
+                        int64_t, int64_t) noexcept nogil
         void (*output)(int, fnn_activity *, int64_t, int64_t, void *) noexcept nogil
         void (*loss)(const fnn_targets *, fnn_rows, double, fnn_activity *, int64_t, int64_t,
                      double *) noexcept nogil
-        void (*backward)(const fnn_layer *, const fnn_matrix *, int, fnn_activity *, int64_t,
-                         int64_t) noexcept nogil
+        void (*backward)(const fnn_layer *, const fnn_matrix *, int, const fnn_dropout *,
+                         fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, fnn_tile,
                        const fnn_step *) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
@@ -78,6 +85,7 @@ cdef extern from "fastnn.h" nogil:
 
 cdef extern from "random.h" nogil:
     uint64_t fnn_key(uint64_t seed, uint64_t epoch)
+    uint64_t fnn_dropout_key(uint64_t seed, uint64_t epoch, uint64_t layer)
     void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key)
 
 cdef extern from "team.h" nogil:
@@ -121,9 +129,21 @@ cdef class Kernels:
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept
     cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
                          bint transposed)
-    cdef bint needs_a(self, int activation) noexcept
 
 
+cdef class Workspace:
+    """Activities and losses for `rows` rows: what one pass, or a team's part of a batch, writes."""
+    cdef Memory memory
+    cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
+    cdef double *losses
+    cdef double *core_shares  # for each thread
+    cdef int64_t rows
+    cdef void *scratch  # for the kernel of narrow networks
+    cdef size_t scratch_size
+
+
+cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
+                             bint skip_zeros)
 cdef bint is_ready(object X, int64_t n_in) noexcept
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1
 

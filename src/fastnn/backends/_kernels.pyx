@@ -20,6 +20,13 @@ cnp.import_array()
 cdef int IDENTITY = OUTPUTS.index("identity")
 cdef int FEW_SQUARES = 8
 
+# Where either side of a product is narrower, looking for zeros costs more than it saves; and so it
+# does where dropout alone makes them, at this rate or below.
+cdef int LEAST_WIDTH = 96
+cdef double LEAST_RATE = 0.25
+# Activations whose g' is known from the sign of h, which dropout leaves where it matters.
+SLOPE_BY_SIGN = ("identity", "relu", "leaky_relu")
+
 
 cdef class Memory:
     def __cinit__(self):
@@ -128,9 +135,53 @@ cdef class Kernels:
             layer.Wt = self.matrix(memory, n_out, n_in)
         return layer
 
-    cdef bint needs_a(self, int activation) noexcept:
-        """Whether g' cannot be had from h alone."""
-        return fnn_needs_a(activation)
+
+cdef class Workspace:
+    pass
+
+
+cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
+                             bint skip_zeros):
+    """For `network` and n_threads threads; rates: dropout's, of h_0, h_1, ..., each maybe 0."""
+    cdef Workspace workspace = Workspace()
+    cdef Memory memory = Memory()
+    cdef fnn_activity *x
+    cdef int k, n_layers = network.n_layers
+    workspace.rows, workspace.memory = rows, memory
+    workspace.activity = <fnn_activity *> memory.take((n_layers + 1) * sizeof(fnn_activity))
+    workspace.losses = <double *> memory.take(rows * sizeof(double))
+    workspace.core_shares = <double *> memory.take(n_threads * sizeof(double))
+    for k, width in enumerate(network.layer_sizes):
+        x = &workspace.activity[k]
+        name = network.activations[k - 1] if 0 < k < n_layers else ""
+        x.h = kernels.matrix(memory, rows, width)
+        if k > 0:
+            x.delta = kernels.matrix(memory, rows, width)
+        if name and needs_a(name, rates[k]):
+            x.a = kernels.matrix(memory, rows, width)
+        if skip_zeros and k < n_layers and may_have_zeros(network, k, rates[k]):
+            kernels.look_for_zeros(memory, &x.h)
+            if name == "relu":
+                x.delta.nonzero = x.h.nonzero  # h = 0 only where g' = 0, or dropped
+            elif name:
+                kernels.look_for_zeros(memory, &x.delta)
+    return workspace
+
+
+cdef bint needs_a(str activation, double rate):
+    """Whether g' needs more than h: a, or what dropout takes away from h."""
+    if rate > 0:
+        return activation not in SLOPE_BY_SIGN
+    return fnn_needs_a(ACTIVATIONS.index(activation))
+
+
+cdef bint may_have_zeros(network, int k, double rate):
+    """Whether h_k may have many zeros, and is wide enough, as a neighbour is, to gain by it."""
+    cdef int width = network.layer_sizes[k], above = network.layer_sizes[k + 1]
+    if k == 0:
+        return min(width, above) >= LEAST_WIDTH
+    many = network.activations[k - 1] == "relu" or rate > LEAST_RATE
+    return many and width >= LEAST_WIDTH and max(network.layer_sizes[k - 1], above) >= LEAST_WIDTH
 
 
 cdef bint is_ready(object X, int64_t n_in) noexcept:
@@ -200,15 +251,15 @@ cdef class Product:
             self.kernels.look_for_zeros(self.memory, &h)
         open_input(X, X.shape[1], &source)
         rows.order, rows.first = NULL, 0
-        self.kernels.table.gather(&source, rows, &h, 0, X.shape[0])
+        self.kernels.table.gather(&source, rows, NULL, &h, 0, X.shape[0])
         return h
 
     def run(self):
         cdef fnn_step step
         if self.product == "forward":
-            self.kernels.table.forward(&self.layer, &self.left, &self.out, 0, self.m)
+            self.kernels.table.forward(&self.layer, &self.left, NULL, &self.out, 0, self.m)
         elif self.product == "dh":
-            self.kernels.table.backward(&self.layer, &self.left, 0, &self.out, 0, self.m)
+            self.kernels.table.backward(&self.layer, &self.left, 0, NULL, &self.out, 0, self.m)
         else:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1

@@ -6,9 +6,10 @@ the input has no such thing.
 
     forward     a_k = h_{k-1} W_k^T + b_k        h_k = g_k(a_k)        f(x) = h_{L+1}
     objective   J = (1/n) sum_t w_t l(f(x_t), y_t) + l2/2 ||W||^2 + l1 ||W||_1
+                with dropout, h_k * s_k in place of h_k, s_k being 0 or 1 / (1 - p_k)
     backward    dW_k = delta_k^T h_{k-1} + l2 W_k + l1 sign(W_k)
                 db_k = sum over rows of delta_k
-                delta_{k-1} = (delta_k W_k) * g'_{k-1}(a_{k-1})        where delta_k = dJ/da_k
+                delta_{k-1} = (delta_k W_k) * g'_{k-1}(a_{k-1}) * s_{k-1}    where delta_k = dJ/da_k
     descent     W <- W - learning_rate * step
 
 Obvious rather than fast; this is what every other backend is tested against.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from ..network import Network
 from ..optimizers import SGD, Adam
 from ..options import TrainingOptions
 from . import MANY
+from ._numpy_random import dropout_factors, shuffled
 
 Array = NDArray[Any]
 
@@ -235,22 +237,6 @@ def adam(optimizer: Adam, state: dict[str, Any], g: Array, learning_rate: float)
 
 STEPS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam}
 
-# ---- random numbers: a function of (key, position), after SplitMix64 (Steele et al., 2014) ----
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def mix(x: Array) -> Array:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(x ^ (x >> np.uint64(31)))
-
-
-def key(seed: int, epoch: int) -> Array:
-    """The stream of one epoch, an array of one element: those wrap around without a warning."""
-    return mix(mix(np.array([seed], np.uint64) + GOLDEN) + np.uint64(epoch))
-
-
 # ---- the network ----
 
 
@@ -302,13 +288,7 @@ class Engine:
         return total / len(X) + self.network.penalty(self._flat, l2, l1), gradient
 
     def shuffled(self, rows: Array, seed: int, epoch: int) -> Array:
-        order = rows.copy()
-        positions = np.arange(len(order), dtype=np.uint64)
-        random = mix(key(seed, epoch) + positions * GOLDEN).tolist()
-        for i in range(len(order) - 1, 0, -1):  # Durstenfeld's shuffle
-            j = random[i] * (i + 1) >> 64
-            order[i], order[j] = order[j], order[i]
-        return order
+        return shuffled(rows, seed, epoch)
 
     def start(self, options: TrainingOptions) -> None:
         self._options = options
@@ -325,6 +305,7 @@ class Engine:
         learning_rates: Array,
         seconds: float,
         max_steps: int = MANY,
+        epoch: int = 0,
     ) -> tuple[int, float]:
         deadline, sum_of_losses = time.perf_counter() + seconds, 0.0
         options, done = self._options, 0
@@ -332,8 +313,9 @@ class Engine:
         with np.errstate(over="ignore", invalid="ignore"):
             while position < len(order) and done < max_steps:
                 rows = order[position : position + batch_size]
+                s = self._dropout(epoch, np.arange(position, position + len(rows)))
                 total, g = self._gradient(
-                    X, y, sample_weight, options.loss, options.l2, options.l1, rows
+                    X, y, sample_weight, options.loss, options.l2, options.l1, rows, s
                 )
                 step = step_of(options.optimizer, self._state, g, float(learning_rates[done]))
                 # One assignment of a new array: an interrupt finds the old or the new parameters.
@@ -345,7 +327,15 @@ class Engine:
                     break
         return position, sum_of_losses
 
-    def _forward(self, X: Array) -> tuple[list[Any], list[Any]]:
+    def _dropout(self, epoch: int, positions: Array) -> list[Array]:
+        """[s_0, ..., s_L] for the samples at these places of the epoch's order; [] for none."""
+        options, sizes = self._options, self.network.layer_sizes
+        return [
+            dropout_factors(options.seed, epoch, k, rate, positions, sizes[k])
+            for k, rate in enumerate(options.dropout)
+        ]
+
+    def _forward(self, X: Array, s: Sequence[Array] = ()) -> tuple[list[Any], list[Any]]:
         """a = [None, a_1, ..., a_{L+1}] and h = [X, h_1, ..., h_{L+1}]; a_k, h_k: (n, D_k)."""
         W, b = _from_1(self.network.views(self._flat))
         hidden = [ACTIVATIONS[name][0] for name in self.network.activations]
@@ -353,11 +343,15 @@ class Engine:
         a: list[Any] = [None]
         h: list[Any] = [X]
         for k in range(1, len(W)):
+            if s:
+                h[k - 1] = h[k - 1] * s[k - 1].astype(X.dtype)
             a.append(h[k - 1] @ W[k].T + b[k])
             h.append(g[k](a[k]))
         return a, h
 
-    def _backward(self, a: list[Any], h: list[Any], delta: Array) -> tuple[list[Any], list[Any]]:
+    def _backward(
+        self, a: list[Any], h: list[Any], s: Sequence[Array], delta: Array
+    ) -> tuple[list[Any], list[Any]]:
         """dW_1, ... (D_k, D_{k-1}) and db_1, ... (D_k,) from delta_{L+1} (n, D_{L+1})."""
         W, _ = _from_1(self.network.views(self._flat))
         g_prime: list[Any] = [None, *(ACTIVATIONS[name][1] for name in self.network.activations)]
@@ -368,6 +362,8 @@ class Engine:
             db[k] = delta.sum(axis=0)
             if k > 1:
                 delta = (delta @ W[k]) * g_prime[k - 1](a[k - 1])
+                if s:
+                    delta = delta * s[k - 1].astype(delta.dtype)
         return dW[1:], db[1:]
 
     def _gradient(
@@ -379,9 +375,10 @@ class Engine:
         l2: float,
         l1: float,
         rows: Array | None,
+        s: Sequence[Array] = (),
     ) -> tuple[float, Array]:
         """sum_t w_t l_t, and the flat gradient of J, over the chosen rows."""
-        a, h = self._forward(self._read(X, rows))
+        a, h = self._forward(self._read(X, rows), s)
         f, y, w = h[-1], self._targets(y, rows), _weights(sample_weight, rows)
         losses, delta_of = LOSSES[loss]
         delta = delta_of(f, y, self.network.output) / len(f)
@@ -390,7 +387,7 @@ class Engine:
         gradient = np.empty_like(self._flat)
         W, _ = self.network.views(self._flat)
         dW, db = self.network.views(gradient)
-        for k, (dW_k, db_k) in enumerate(zip(*self._backward(a, h, delta), strict=True)):
+        for k, (dW_k, db_k) in enumerate(zip(*self._backward(a, h, s, delta), strict=True)):
             dW[k][...] = dW_k + l2 * W[k] + l1 * np.sign(W[k])
             db[k][...] = db_k
         return _weighted_sum(losses(a[-1], f, y), w), gradient

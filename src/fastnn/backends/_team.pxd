@@ -2,8 +2,8 @@
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    fnn_activity, fnn_barrier, fnn_counter, fnn_flag, fnn_input, fnn_kernels, fnn_layer, fnn_rows,
-    fnn_step, fnn_targets, fnn_tile,
+    fnn_activity, fnn_barrier, fnn_counter, fnn_dropout, fnn_flag, fnn_input, fnn_kernels,
+    fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
 cdef enum:
@@ -22,6 +22,7 @@ ctypedef struct network_pass:
     fnn_layer *layers
     int n_layers
     int output
+    const fnn_dropout *dropout  # [k] that of h_k; NULL: none
     fnn_activity *activity
     fnn_input X
     fnn_targets y

@@ -17,8 +17,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
     FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_counter_add, fnn_counter_get, fnn_counter_move,
-    fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_flag_get, fnn_flag_set,
-    fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
+    fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get,
+    fnn_flag_set, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -41,22 +41,37 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
+                                   fnn_dropout *dropout) noexcept nogil:
+    """That of h_k for these rows, written to `dropout`; NULL if there is none."""
+    if net.dropout == NULL or k == net.n_layers or net.dropout[k].threshold == 0:
+        return NULL
+    dropout[0] = net.dropout[k]
+    dropout.first = rows.first
+    return dropout
+
+
 cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
     cdef int k
-    if not net.kernels.gather(&net.X, rows, &net.activity[0].h, r0, r1):
+    cdef fnn_dropout dropout
+    if not net.kernels.gather(&net.X, rows, dropout_of(net, 0, rows, &dropout),
+                              &net.activity[0].h, r0, r1):
         fnn_flag_set(&net.invalid_X, 1)
         return False
     for k in range(net.n_layers):
-        net.kernels.forward(&net.layers[k], &net.activity[k].h, &net.activity[k + 1], r0, r1)
+        net.kernels.forward(&net.layers[k], &net.activity[k].h,
+                            dropout_of(net, k + 1, rows, &dropout), &net.activity[k + 1], r0, r1)
     return True
 
 
-cdef void backward_rows(network_pass *net, int64_t r0, int64_t r1) noexcept nogil:
+cdef void backward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     cdef int k
+    cdef fnn_dropout dropout
     for k in range(net.n_layers - 1, 0, -1):
         net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta,
-                             net.layers[k - 1].activation, &net.activity[k], r0, r1)
+                             net.layers[k - 1].activation, dropout_of(net, k, rows, &dropout),
+                             &net.activity[k], r0, r1)
 
 
 # Rows r0:end of n, a thread's share, which it takes in blocks; so many of them are fetched one step
@@ -94,7 +109,7 @@ cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
         if not forward_rows(net, rows, r0, r1):
             return
         net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
-        backward_rows(net, r0, r1)
+        backward_rows(net, rows, r0, r1)
         r0 = r1
 
 
@@ -312,7 +327,7 @@ cdef void predict(prediction *p) noexcept nogil:
         fnn_pool_run(p.size, predict_team, p)
         return
     mode = fnn_denormals_off()
-    if p.net.kernels.gather(&p.net.X, p.rows, &p.net.activity[0].h, 0, 1):
+    if p.net.kernels.gather(&p.net.X, p.rows, NULL, &p.net.activity[0].h, 0, 1):
         fnn_pool_run(p.size, predict_team, p)
         p.net.kernels.output(p.net.output, &p.net.activity[p.net.n_layers], 0, 1, p.f)
     else:
