@@ -94,14 +94,15 @@ typedef struct {
 } fnn_tile;
 
 /* One update of the parameters. A batch may come in several parts, whose gradients add up in row
- * order: `first` starts the sum, `last` ends it and updates; without `update` the sum is left in
- * gradient. */
+ * order: `first` starts the sum, `last` ends it, with what the penalties add and clipping by value,
+ * and updates; without `update` the gradient is left in layer.gradient. */
 typedef struct {
     int optimizer, first, last, update;
     double learning_rate; /* Adam: divided by 1 - beta1^t */
     double l2, l1;
     double momentum, nesterov;
     double beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
+    double clip_value;                      /* 0: none */
 } fnn_step;
 
 typedef struct {
@@ -126,6 +127,11 @@ typedef struct {
     /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step);
+    /* sums[o] = what the squares of the gradients of neuron o's weights and bias sum to, for the
+     * neurons of one panel. */
+    void (*squares)(const fnn_layer *layer, int64_t panel, double *sums);
+    /* The optimizer on the tile's weights, their gradients being `scale` times layer.gradient. */
+    void (*update_scaled)(fnn_layer *layer, fnn_tile tile, const fnn_step *step, double scale);
     /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also
      * fills Wt. */
     void (*pack)(const void *W, const void *b, fnn_layer *layer);

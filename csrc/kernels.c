@@ -246,6 +246,8 @@ const fnn_kernels FNN_TABLE = {
     loss,
     backward,
     update,
+    squares,
+    update_scaled,
     pack,
     unpack,
     multiply_adds,

@@ -3,6 +3,7 @@
 #ifndef FNN_UPDATE_H
 #define FNN_UPDATE_H
 
+#include "clipping.h"
 #include "optimizers.h"
 #include "transpose.h"
 #include "zeros.h"
@@ -85,34 +86,44 @@ static void begin_square(const update_task *u, int64_t block, int64_t panel, rea
     if (!u->step->first) copy_rows(g, sums, rows, panel_vectors(W, panel), W->ld);
 }
 
-/* The optimizer on the weights of g, or, before the batch's last part, no more than keeping g. */
-static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+/* The optimizer on the weights of g. */
+static void update_square(const update_task *u, int64_t block, int64_t panel, const real *g) {
     const fnn_layer *layer = u->layer;
     const fnn_matrix *W = &layer->W, *Wt = &layer->Wt;
     const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
     const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
-    const int vectors = panel_vectors(W, panel);
-    real *w = (real *)W->data + offset, *m = layer->m, *v = layer->v, *sums = layer->gradient;
-    if (!u->step->last || !u->step->update) {
-        copy_rows(sums + offset, g, rows, vectors, W->ld);
-        return;
-    }
-    if (u->step->l2 != 0 || u->step->l1 != 0) add_penalty(u->step, w, g, count, vectors, W->ld);
-    optimize(u->step, w, m + offset, v + offset, g, rows, vectors, W->ld);
+    real *w = (real *)W->data + offset, *m = layer->m, *v = layer->v;
+    optimize(u->step, w, m + offset, v + offset, g, rows, panel_vectors(W, panel), W->ld);
     if (Wt->data)
         transpose(w, W->ld, count, smaller(NR, W->cols - panel * NR), at(Wt, block, panel * NR),
                   Wt->ld);
 }
 
-/* What is needed next of one block and panel: the sums of a batch in several parts, and, with its
- * last part, W, m and v for the optimizer, as far as they exist. */
+/* g is complete with the batch's last part: then the weights are updated, else g is kept. */
+static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const fnn_matrix *W = &u->layer->W;
+    const fnn_step *step = u->step;
+    const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
+    const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
+    const int vectors = panel_vectors(W, panel);
+    if (step->last && (step->l2 != 0 || step->l1 != 0))
+        add_penalty(step, (real *)W->data + offset, g, count, vectors, W->ld);
+    if (step->last && step->clip_value > 0) clip_values(step->clip_value, g, rows, vectors, W->ld);
+    if (step->last && step->update)
+        update_square(u, block, panel, g);
+    else
+        copy_rows((real *)u->layer->gradient + offset, g, rows, vectors, W->ld);
+}
+
+/* What is needed next of one block and panel: the sums that a batch's parts, or a step without an
+ * update, leave behind, and W, m and v for the optimizer, as far as they exist. */
 typedef struct {
     const real *arrays[3];
 } square_weights;
 
 static square_weights weights_at(const update_task *u, int64_t block, int64_t panel) {
     const fnn_layer *layer = u->layer;
-    const int sums = !u->step->first || !u->step->last, weights = u->step->last && u->step->update;
+    const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
     const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
                              weights ? layer->m : NULL, weights ? layer->v : NULL};
     const int64_t offset = at(&layer->W, panel, block * NR) - (real *)layer->W.data;
@@ -184,6 +195,21 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     else
         for (int64_t q = 0; q < tile.n_blocks; q++)
             update_block(&u, tile.block + q, &tile, by_h < 1);
+}
+
+static void update_scaled(fnn_layer *layer, fnn_tile tile, const fnn_step *step, double scale) {
+    const update_task u = {layer, NULL, NULL, 0, step};
+    const fnn_matrix *W = &layer->W;
+    for (int64_t block = tile.block; block < tile.block + tile.n_blocks; block++) {
+        const int64_t rows = block_rows(&u, block) + has_bias_row(&u, block);
+        for (int64_t panel = tile.panel; panel < tile.panel + tile.n_panels; panel++) {
+            const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
+            real g[SQUARE];
+            scale_values(scale, (real *)layer->gradient + offset, g, rows, panel_vectors(W, panel),
+                         W->ld);
+            update_square(&u, block, panel, g);
+        }
+    }
 }
 
 #endif

@@ -25,10 +25,11 @@ def prepared(backend, n_threads=None):
     return engine
 
 
-# Places in the epoch that go on from part to part.
+# Limits that every step exceeds; and places in the epoch that go on from part to part.
 OPTIONS = {
     "plain": {},
     "dropout": {"dropout": (0.2, 0.5), "seed": 2},
+    "clipped": {"clip_value": 1e-3, "clip_norm": 1e-2},
 }
 
 

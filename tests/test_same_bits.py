@@ -23,10 +23,13 @@ OPTIMIZERS = {
     "adam": Adam(),
 }
 
+# Limits that most of the steps here exceed, and with penalties, which count as gradient.
 REGULARISATIONS = {
     "none": {},
     "dropout": {"dropout": 0.3},
-    "all": {"dropout": 0.5},
+    "clip_value": {"clip_value": 1e-3},
+    "clip_norm": {"clip_norm": 0.1},
+    "all": {"dropout": 0.5, "clip_value": 1e-3, "clip_norm": 0.01},
 }
 
 # (layer sizes, number of samples, batch size): the last batch is smaller in most

@@ -155,6 +155,11 @@ def check_amount(value: Any, name: str, positive: bool = False) -> float:
     return amount
 
 
+def check_limit(value: Any, name: str) -> float | None:
+    """A finite number above 0, or None."""
+    return None if value is None else check_amount(value, name, positive=True)
+
+
 def check_dropout(dropout: Any, network: Network) -> tuple[float, ...]:
     """The rates of h_0, h_1, ..., h_L, each in [0, 1); () if all are zero.
 

@@ -218,6 +218,8 @@ class MLP:
         verbose: bool = False,
         *,
         dropout: float | Sequence[float] = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -240,6 +242,9 @@ class MLP:
         verbose        print one line for every epoch
         dropout        the chance, in [0, 1), that an h is zero for a step: one number for every
                        hidden layer, or one for each from the input on, (p_input, p_1, ..., p_L)
+        clip_value     above 0: no element of a gradient counts for more; None: no limit
+        clip_norm      above 0: the gradient of all weights and biases together is scaled down to
+                       this norm where it is larger, after clip_value; None: no limit
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
         each sample before its step, with dropout, plus the penalty at the end), val_loss (without
@@ -272,6 +277,8 @@ class MLP:
                     l1=checks.check_amount(l1, "l1"),
                     dropout=checks.check_dropout(dropout, self.network),
                     seed=self.seed,
+                    clip_value=checks.check_limit(clip_value, "clip_value"),
+                    clip_norm=checks.check_limit(clip_norm, "clip_norm"),
                 ),
                 learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
                 shuffle=bool(shuffle),

@@ -17,3 +17,5 @@ class TrainingOptions:
     l1: float = 0.0
     dropout: tuple[float, ...] = ()  # of h_0, h_1, ..., h_L; (): none
     seed: int = 0  # with the epoch, what dropout's random numbers depend on
+    clip_value: float | None = None
+    clip_norm: float | None = None

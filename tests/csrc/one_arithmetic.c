@@ -1,5 +1,5 @@
 /* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, then
- * weights and losses after Adam steps on a small network, without and with dropout. Equal output means
+ * weights and losses after Adam steps on a small network, without and with dropout and clipping. Equal output means
  * equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = 29, LAYERS = 3, STEPS = 20, GRID = 20001, N_ACTIVATIONS = FNN_MISH + 1 };
+enum { N = 29, LAYERS = 3, NEURONS = 104, STEPS = 20, GRID = 20001, N_ACTIVATIONS = FNN_MISH + 1 };
 static const int SIZES[LAYERS + 1] = {7, 61, 33, 10};
 
 static const fnn_kernels *kernels;
@@ -82,6 +82,7 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
         layers[k].Wt = matrix(n_out, n_in);
         layers[k].m = matrix(n_in + 1, n_out).data;
         layers[k].v = matrix(n_in + 1, n_out).data;
+        if (regularised) layers[k].gradient = matrix(n_in + 1, n_out).data;
         x[k + 1].h = matrix(N, n_out);
         x[k + 1].delta = matrix(N, n_out);
         if (regularised && layers[k].activation == FNN_TANH) x[k + 1].a = matrix(N, n_out);
@@ -89,6 +90,20 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
         const void *W = numbers((size_t)(n_in * n_out));
         kernels->pack(W, numbers((size_t)n_out), &layers[k]);
     }
+}
+
+/* The optimizer from gradients scaled by what depends on the squares of them all. */
+static void scaled_update(fnn_layer *layers, const fnn_step *step) {
+    double sums[NEURONS], *o = sums, total = 0;
+    for (int k = 0; k < LAYERS; o += SIZES[++k])
+        for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
+            kernels->squares(&layers[k], panel, o + panel * kernels->NR);
+    for (double *sum = sums; sum < o; sum++) total += *sum;
+    for (int k = 0; k < LAYERS; k++)
+        for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
+            for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
+                kernels->update_scaled(&layers[k], (fnn_tile){block, 1, panel, 1}, step,
+                                       0.1 / sqrt(total));
 }
 
 static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *dropout,
@@ -107,6 +122,7 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *drop
             for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
                 kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N,
                                 (fnn_tile){block, 1, panel, 1}, step);
+    if (!step->update) scaled_update(layers, step);
 }
 
 static void training(int activation, int regularised) {
@@ -122,7 +138,8 @@ static void training(int activation, int regularised) {
     fnn_step step = {.optimizer = FNN_ADAM,
                      .first = 1,
                      .last = 1,
-                     .update = 1,
+                     .update = !regularised,
+                     .clip_value = regularised ? 0.01 : 0,
                      .l2 = 1e-3,
                      .l1 = 1e-4,
                      .beta1 = 0.9,

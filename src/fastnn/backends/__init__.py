@@ -121,7 +121,7 @@ class Engine(Protocol):
         one step, or one part of a large batch, done. learning_rates: float64, 1-D, maybe broadcast;
         [i] is for the i-th step from `position` on, a batch begun by the last call being the
         first. A step on n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the penalty's
-        gradient. What dropout drops depends on `epoch`, in [0, 2^64), and on where in
+        gradient, clipped. What dropout drops depends on `epoch`, in [0, 2^64), and on where in
         `order` a sample is.
         Returns the new position and sum_t w_t l_t over the samples of this call, each l_t taken
         before the step that used it. When it raises, no step is half done.

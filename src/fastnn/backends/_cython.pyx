@@ -72,7 +72,8 @@ cdef class Engine:
     cdef double flops_per_row
     cdef int64_t part_rows
     cdef fnn_step step
-    cdef double beta1_power, beta2_power
+    cdef double beta1_power, beta2_power, clip_norm
+    cdef double *squares
     cdef tuple rates  # of dropout, [k] that of h_k
     cdef fnn_dropout *dropout  # NULL: none
     cdef uint64_t seed
@@ -209,8 +210,9 @@ cdef class Engine:
         optimizer = options.optimizer
         cdef bint is_adam = optimizer.name == "adam"
         memset(&self.step, 0, sizeof(fnn_step))
-        self.step.update = 1
         self.step.l2, self.step.l1 = options.l2, options.l1
+        self.step.clip_value, self.clip_norm = options.clip_value or 0, options.clip_norm or 0
+        self.step.update = self.clip_norm == 0
         self.loss, self.part = LOSSES.index(options.loss), 0
         self.beta1_power = self.beta2_power = 1
         if is_adam:
@@ -227,6 +229,10 @@ cdef class Engine:
                 self.layers[k].m = self._take_like_W(k)
             if is_adam:
                 self.layers[k].v = self._take_like_W(k)
+            if self.clip_norm > 0:
+                self.layers[k].gradient = self._take_like_W(k)
+        if self.clip_norm > 0:
+            self.squares = <double *> self.state_memory.take(self.n_neurons * sizeof(double))
         self._start_dropout(options.dropout, options.seed)
 
     cdef int _start_dropout(self, rates, uint64_t seed) except -1:
@@ -255,6 +261,7 @@ cdef class Engine:
         run.part = self.part if position > 0 else 0
         run.batch = position - run.part
         run.step, run.max_steps = self.step, max_steps
+        run.clip_norm, run.squares = self.clip_norm, self.squares
         if self.dropout != NULL:
             for k in range(self.n_layers):
                 self.dropout[k].key = fnn_dropout_key(self.seed, epoch, k)

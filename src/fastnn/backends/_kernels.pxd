@@ -50,7 +50,7 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_step:
         int optimizer, first, last, update
         double learning_rate, l2, l1, momentum, nesterov
-        double beta1, beta2, eps, inverse_root
+        double beta1, beta2, eps, inverse_root, clip_value
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
@@ -66,6 +66,8 @@ cdef extern from "fastnn.h" nogil:
                          fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, fnn_tile,
                        const fnn_step *) noexcept nogil
+        void (*squares)(const fnn_layer *, int64_t, double *) noexcept nogil
+        void (*update_scaled)(fnn_layer *, fnn_tile, const fnn_step *, double) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
         void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil

@@ -237,6 +237,19 @@ def adam(optimizer: Adam, state: dict[str, Any], g: Array, learning_rate: float)
 
 STEPS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam}
 
+# ---- clipping of the flat gradient g ----
+
+
+def clip_values(g: Array, limit: float) -> Array:
+    return np.clip(g, -limit, limit)
+
+
+def clip_norm(g: Array, limit: float) -> Array:
+    """As torch.nn.utils.clip_grad_norm_ does it, over all weights and biases."""
+    norm = math.sqrt(np.square(g, dtype=np.float64).sum())
+    return np.asarray(g * g.dtype.type(np.minimum(limit / (norm + 1e-6), 1)))
+
+
 # ---- the network ----
 
 
@@ -317,6 +330,10 @@ class Engine:
                 total, g = self._gradient(
                     X, y, sample_weight, options.loss, options.l2, options.l1, rows, s
                 )
+                if options.clip_value is not None:
+                    g = clip_values(g, options.clip_value)
+                if options.clip_norm is not None:
+                    g = clip_norm(g, options.clip_norm)
                 step = step_of(options.optimizer, self._state, g, float(learning_rates[done]))
                 # One assignment of a new array: an interrupt finds the old or the new parameters.
                 self._flat = self._flat - step

@@ -45,6 +45,8 @@ ctypedef struct training_run:
     bint is_small  # each step is one call of the kernel for small networks
     int64_t batch, part
     fnn_step step
+    double clip_norm  # 0: none
+    double *squares  # for every neuron, with clip_norm
     const double *learning_rates  # of the steps to come, rate_stride apart (0: one for all)
     int64_t rate_stride, max_steps
     double beta1_power, beta2_power  # beta^t of the last step

@@ -3,7 +3,8 @@
 A step of training is two phases. In the first, threads share the rows of the batch: each gathers
 its rows, carries them forward through all layers, takes the loss, and carries delta backward, with
 no need of the others. In the second they share the weights: each tile of dW sums over all rows
-and updates its weights on the spot. A barrier ends either phase.
+and updates its weights on the spot. A barrier ends either phase. Clipping by the norm of all
+gradients makes three of the second one: gradients, their squares, updates.
 
 A prediction is pieces of work that threads take one after the other, from a counter.
 
@@ -18,7 +19,7 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends._kernels cimport (
     FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_counter_add, fnn_counter_get, fnn_counter_move,
     fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get,
-    fnn_flag_set, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
+    fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -158,6 +159,51 @@ cdef void small_step(training_run *run, int64_t first, int64_t n,
         fnn_flag_set(&net.invalid_X, 1)
 
 
+cdef void squares_phase(training_run *run, int thread, int size) noexcept nogil:
+    """The squares of every neuron's gradient; threads take panels of neurons in turns."""
+    cdef const fnn_layer *layer
+    cdef double *sums = run.squares
+    cdef int64_t panel, turn = 0, NR = run.net.kernels.NR
+    cdef int k
+    for k in range(run.net.n_layers):
+        layer = &run.net.layers[k]
+        for panel in range((layer.n_out + NR - 1) // NR):
+            if turn % size == thread:
+                run.net.kernels.squares(layer, panel, sums + panel * NR)
+            turn += 1
+        sums += layer.n_out
+
+
+cdef double clipping_scale(const training_run *run) noexcept nogil:
+    """What brings the norm of all gradients down to clip_norm, at most 1; NaN if the norm is."""
+    cdef const double *sums = run.squares
+    cdef double total = 0, scale
+    cdef int64_t o
+    cdef int k
+    for k in range(run.net.n_layers):
+        for o in range(run.net.layers[k].n_out):
+            total += sums[o]
+        sums += run.net.layers[k].n_out
+    scale = run.clip_norm / (sqrt(total) + 1e-6)
+    return 1 if scale > 1 else scale
+
+
+cdef void clipped_update(training_run *run, int thread, int size,
+                         const fnn_step *step) noexcept nogil:
+    """The update of all weights from the gradients that the weights phase has left."""
+    cdef const weight_tile *tile
+    cdef double scale
+    cdef int64_t i
+    fnn_barrier_wait(&run.barrier, size)
+    squares_phase(run, thread, size)
+    fnn_barrier_wait(&run.barrier, size)
+    scale = clipping_scale(run)
+    for i in range(run.n_tiles):
+        tile = &run.tiles[i]
+        if tile.thread % size == thread:
+            run.net.kernels.update_scaled(&run.net.layers[tile.layer], tile.part, step, scale)
+
+
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
@@ -191,6 +237,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             return
         if not run.is_small:
             weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
+        if step.last and run.clip_norm > 0:
+            clipped_update(run, thread, size, &step)
         part += part_n
         if step.last:
             batch, part, steps = batch + n, 0, steps + 1
