@@ -65,7 +65,7 @@ static ALWAYS_INLINE void small_forward_few(const fnn_layer *layer, const real *
                                             int64_t n) {
     const real *W = layer->W.data;
     const int n_in = (int)layer->n_in, n_out = (int)layer->n_out;
-    real hT[VL * VL], aT[FEW * VL];
+    real hT[VL * VL], aT[VL * VL]; /* rows beyond FEW: for the compiler, which fears for them */
     for (int64_t r = 0; r < n; r += VL) {
         const int count = (int)smaller(VL, n - r);
         vec sum[FEW];
