@@ -24,7 +24,15 @@ enum {
     FNN_MISH
 };
 enum { FNN_OUT_SOFTMAX, FNN_OUT_SIGMOID, FNN_OUT_IDENTITY, FNN_OUT_EXP };
-enum { FNN_CROSS_ENTROPY, FNN_BINARY_CROSS_ENTROPY, FNN_SQUARED_ERROR, FNN_POISSON };
+enum {
+    FNN_CROSS_ENTROPY,
+    FNN_BINARY_CROSS_ENTROPY,
+    FNN_SQUARED_ERROR,
+    FNN_POISSON,
+    FNN_ABSOLUTE_ERROR,
+    FNN_HUBER,
+    FNN_QUANTILE
+};
 enum { FNN_SGD, FNN_ADAM };
 enum { FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8 };
 
@@ -47,12 +55,15 @@ typedef struct {
     int type;
 } fnn_input;
 
-/* What the loss compares with: labels (n,) or values (n, n_out); weights (n,) or NULL. */
+/* What the loss compares with: labels (n,) or values (n, n_out); weights (n,) or NULL. constants
+ * (n_out,): Huber's delta or the outputs' quantiles; of the cross-entropies the label smoothing, or
+ * NULL for none. */
 typedef struct {
     const int32_t *labels;
     const void *values;
     const void *weights;
     int output, loss;
+    const void *constants;
 } fnn_targets;
 
 /* The rows of X and y that a batch takes: order[first + r], or first + r where order is NULL. */

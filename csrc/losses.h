@@ -99,49 +99,95 @@ static void output(int output, fnn_activity *out, int64_t r0, int64_t r1, void *
     }
 }
 
-/* One element of a loss that is a sum over outputs, and its derivative with respect to a. */
-typedef vec element_loss(vec a, vec f, vec y, vec *dl_da);
+/* One element of the output layer, and what it is compared with. `constant` is that of the loss. */
+typedef struct {
+    int output;
+    vec a, f, y, constant;
+} outcome;
+
+/* That element's part of a loss that is a sum over outputs, and its derivative. */
+typedef vec element_loss(outcome o, vec *dl_da);
+
+/* s in [0, 1) moves labels towards equal ones: (1 - s) y + share, share = s / classes. */
+static ALWAYS_INLINE vec smooth(vec y, vec s, vec share) { return v_add(v_fnma(s, y, y), share); }
 
 /* -y ln f - (1 - y) ln(1 - f) = softplus(a) - y a,  f = sigmoid(a) */
-static ALWAYS_INLINE vec binary_cross_entropy(vec a, vec f, vec y, vec *dl_da) {
-    *dl_da = v_sub(f, y);
-    vec e = v_exp(v_sub(v_set1(0), v_abs(a)));
-    vec above = v_fnma(y, a, v_max(v_set1(0), a)); /* exact where y is 0 or 1, even for huge a */
+static ALWAYS_INLINE vec binary_cross_entropy(outcome o, vec *dl_da) {
+    *dl_da = v_sub(o.f, o.y);
+    vec e = v_exp(v_sub(v_set1(0), v_abs(o.a)));
+    vec above = v_fnma(o.y, o.a, v_max(v_set1(0), o.a)); /* exact where y is 0 or 1, for any a */
     return v_add(above, v_log1p(e));
 }
-
-/* (f - y)^2 / 2 */
-static ALWAYS_INLINE vec half_square(vec f, vec y) {
-    vec d = v_sub(f, y);
-    return v_mul(v_mul(v_set1(R(0.5)), d), d);
-}
-static ALWAYS_INLINE vec squared_error_identity(vec a, vec f, vec y, vec *dl_da) {
-    *dl_da = v_sub(f, y);
-    return half_square(f, y);
-}
-static ALWAYS_INLINE vec squared_error_sigmoid(vec a, vec f, vec y, vec *dl_da) {
-    *dl_da = v_mul(v_sub(f, y), v_mul(f, v_sub(v_set1(1), f)));
-    return half_square(f, y);
-}
-static ALWAYS_INLINE vec squared_error_exp(vec a, vec f, vec y, vec *dl_da) {
-    *dl_da = v_mul(v_sub(f, y), f);
-    return half_square(f, y);
+static ALWAYS_INLINE vec smoothed_binary_cross_entropy(outcome o, vec *dl_da) {
+    o.y = smooth(o.y, o.constant, v_mul(v_set1(R(0.5)), o.constant));
+    return binary_cross_entropy(o, dl_da);
 }
 
 /* f - y ln f, f = e^a */
-static ALWAYS_INLINE vec poisson(vec a, vec f, vec y, vec *dl_da) {
-    *dl_da = v_sub(f, y);
-    return v_fnma(y, a, f);
+static ALWAYS_INLINE vec poisson(outcome o, vec *dl_da) {
+    *dl_da = v_sub(o.f, o.y);
+    return v_fnma(o.y, o.a, o.f);
+}
+
+/* dl/da = dl/df df/da, for the losses below: of any output but softmax. */
+static ALWAYS_INLINE vec times_df_da(vec dl_df, outcome o) {
+    switch (o.output) {
+    case FNN_OUT_SIGMOID: return v_mul(dl_df, v_mul(o.f, v_sub(v_set1(1), o.f)));
+    case FNN_OUT_EXP: return v_mul(dl_df, o.f);
+    default: return dl_df;
+    }
+}
+
+/* (f - y)^2 / 2 */
+static ALWAYS_INLINE vec squared_error(outcome o, vec *dl_da) {
+    const vec d = v_sub(o.f, o.y);
+    *dl_da = times_df_da(d, o);
+    return v_mul(v_mul(v_set1(R(0.5)), d), d);
+}
+
+/* `above` where d > 0, `below` where d < 0, else d: 0 or NaN. */
+static ALWAYS_INLINE vec by_sign(vec d, vec above, vec below) {
+    const vec zero = v_set1(0);
+    return v_select(v_less(zero, d), above, v_select(v_less(d, zero), below, d));
+}
+
+/* |f - y| */
+static ALWAYS_INLINE vec absolute_error(outcome o, vec *dl_da) {
+    const vec d = v_sub(o.f, o.y);
+    *dl_da = times_df_da(by_sign(d, v_set1(1), v_set1(-1)), o);
+    return v_abs(d);
+}
+
+/* With d = f - y and c = d, but at most delta and at least -delta: c (d - c / 2). */
+static ALWAYS_INLINE vec huber(outcome o, vec *dl_da) {
+    const vec d = v_sub(o.f, o.y), delta = o.constant;
+    const vec c = v_max(v_sub(v_set1(0), delta), v_min(delta, d));
+    *dl_da = times_df_da(c, o);
+    return v_mul(c, v_fnma(v_set1(R(0.5)), c, d));
+}
+
+/* (1 - q) (f - y) above y, q (y - f) below */
+static ALWAYS_INLINE vec quantile(outcome o, vec *dl_da) {
+    const vec d = v_sub(o.f, o.y), q = o.constant;
+    const vec slope = by_sign(d, v_sub(v_set1(1), q), v_sub(v_set1(0), q));
+    *dl_da = times_df_da(slope, o);
+    return v_mul(slope, d);
 }
 
 static ALWAYS_INLINE real row_weight(const fnn_targets *y, int64_t t) {
     return y->weights ? ((const real *)y->weights)[t] : 1;
 }
 
-/* Rows [r0, r1) of a loss that is a sum over outputs. */
-static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *y, fnn_rows rows,
-                                         real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
-                                         double *losses) {
+/* The n constants from output c on. */
+static ALWAYS_INLINE vec constants_from(const fnn_targets *y, int64_t c, int n) {
+    return y->constants ? v_load_n((const real *)y->constants + c, n) : v_set1(0);
+}
+
+/* Rows [r0, r1) of a loss that is a sum over outputs; `output` is that of y, a constant where this is
+ * inlined. */
+static ALWAYS_INLINE void element_losses(element_loss *loss, const int output, const fnn_targets *y,
+                                         fnn_rows rows, real inverse_n, fnn_activity *out,
+                                         int64_t r0, int64_t r1, double *losses) {
     elementwise_output(y->output, &out->h, &out->delta, r0, r1);
     const vec zero = v_set1(0); /* in the padding: it must stay out of the sum and of dh */
     for (int64_t r = r0; r < r1; r++) {
@@ -153,8 +199,9 @@ static ALWAYS_INLINE void element_losses(element_loss *loss, const fnn_targets *
         for (int64_t c = 0; c < out->h.cols; c += VL) {
             const int n = columns_from(&out->h, c);
             real *delta = element(&out->delta, r, c), *a = element(&out->h, r, c);
-            vec dl_da;
-            vec l = loss(v_load(a), v_load(delta), v_load_n(values + c, n), &dl_da);
+            const outcome o = {output, v_load(a), v_load(delta), v_load_n(values + c, n),
+                               constants_from(y, c, n)};
+            vec dl_da, l = loss(o, &dl_da);
             v_store(delta, v_first(v_mul(dl_da, scale), n, zero));
             add_to(&sums, c, v_first(l, n, zero));
         }
@@ -173,9 +220,16 @@ static ALWAYS_INLINE vec class_target(const fnn_targets *y, int64_t t, int64_t c
     return lane >= 0 && lane < VL ? v_load(one_hot + VL - 1 - lane) : v_set1(0);
 }
 
-/* -sum_c y_c ln f_c of row r, given ln sum e^a in two parts. */
-static ALWAYS_INLINE real class_loss(const fnn_targets *y, int64_t t, const fnn_matrix *a,
+/* -sum_c y_c ln f_c of row r, given ln sum e^a in two parts, and delta: dl/da = f - y, as the y_c
+ * of a row sum to 1. */
+static ALWAYS_INLINE real class_loss(const fnn_targets *y, int64_t t, vec scale, fnn_activity *out,
                                      int64_t r, real highest, real ln_sum) {
+    const fnn_matrix *a = &out->h, *f = &out->delta;
+    for (int64_t c = 0; c < a->cols; c += VL) {
+        real *delta = element(f, r, c);
+        vec d = v_sub(v_load(delta), class_target(y, t, c, a->cols));
+        v_store(delta, v_mul(scale, d));
+    }
     if (!y->values) return highest - *element(a, r, y->labels[t]) + ln_sum;
     const real *values = (const real *)y->values + t * a->cols;
     real loss = 0;
@@ -184,26 +238,44 @@ static ALWAYS_INLINE real class_loss(const fnn_targets *y, int64_t t, const fnn_
     return loss;
 }
 
-/* Up to LOSS_ROWS rows. dl/da = f - y, as the y_c of a row sum to 1. */
+/* The same with smoothed labels, of which none is 0. */
+static ALWAYS_INLINE real smoothed_class_loss(const fnn_targets *y, int64_t t, vec scale,
+                                              fnn_activity *out, int64_t r, real highest,
+                                              real ln_sum) {
+    const fnn_matrix *a = &out->h, *f = &out->delta;
+    const vec s = v_set1(*(const real *)y->constants), share = v_div(s, v_set1((real)a->cols));
+    const vec top = v_set1(highest), ln = v_set1(ln_sum), zero = v_set1(0);
+    interleaved sums = no_sum();
+    for (int64_t c = 0; c < a->cols; c += VL) {
+        const int n = columns_from(a, c);
+        const vec wanted = smooth(class_target(y, t, c, a->cols), s, share);
+        const vec l = v_add(v_sub(top, v_load(element(a, r, c))), ln);
+        real *delta = element(f, r, c);
+        v_store(delta, v_first(v_mul(scale, v_sub(v_load(delta), wanted)), n, zero));
+        add_to(&sums, c, v_first(v_mul(wanted, l), n, zero));
+    }
+    real loss;
+    v_store_n(&loss, total(sums), 1);
+    return loss;
+}
+
+/* Up to LOSS_ROWS rows. */
 static void cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n, fnn_activity *out,
                           int64_t r0, int64_t r1, double *losses) {
-    const fnn_matrix *a = &out->h, *f = &out->delta;
     real sums[LOSS_ROWS + VL], highest[LOSS_ROWS];
-    for (int64_t r = r0; r < r1; r++) softmax_row(a, f, r, &highest[r - r0], &sums[r - r0]);
+    for (int64_t r = r0; r < r1; r++)
+        softmax_row(&out->h, &out->delta, r, &highest[r - r0], &sums[r - r0]);
     for (int64_t i = 0; i < r1 - r0; i += VL) {
         const int n = (int)smaller(VL, r1 - r0 - i);
         v_store(sums + i, v_log(v_first(v_load(sums + i), n, v_set1(1))));
     }
     for (int64_t r = r0; r < r1; r++) {
         const int64_t t = row_index(rows, r);
-        const real weight = row_weight(y, t);
+        const real weight = row_weight(y, t), top = highest[r - r0], ln_sum = sums[r - r0];
         const vec scale = v_set1(weight * inverse_n);
-        for (int64_t c = 0; c < a->cols; c += VL) {
-            real *delta = element(f, r, c);
-            vec d = v_sub(v_load(delta), class_target(y, t, c, a->cols));
-            v_store(delta, v_mul(scale, d));
-        }
-        losses[r] = (double)weight * class_loss(y, t, a, r, highest[r - r0], sums[r - r0]);
+        losses[r] =
+            (double)weight * (y->constants ? smoothed_class_loss(y, t, scale, out, r, top, ln_sum)
+                                           : class_loss(y, t, scale, out, r, top, ln_sum));
     }
 }
 

@@ -62,6 +62,11 @@ static ALWAYS_INLINE void store_losses(const fnn_targets *y, const narrow_target
         losses[i] = y->weights ? (double)target->weights[i] * lanes[i] : lanes[i];
 }
 
+/* The loss's constant for output c. */
+static ALWAYS_INLINE vec constant_of(const fnn_targets *y, int64_t c) {
+    return v_set1(y->constants ? ((const real *)y->constants)[c] : 0);
+}
+
 /* As `cross_entropy`, for rows r to r + count, count <= VL. */
 static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n,
                                  fnn_activity *out, int64_t r, int count, double *losses) {
@@ -79,6 +84,7 @@ static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inver
     }
     const vec sum = narrow_total(sums, n_out), ln_sum = v_log(sum);
     const vec scale = scale_of(y, &target, inverse_n);
+    const vec s = constant_of(y, 0), share = v_div(s, v_set1((real)n_out));
     for (int64_t c = 0; c < n_out; c++) {
         vec l = v_add(v_sub(highest, v_load(a[c])), ln_sum), wanted;
         if (y->labels) {
@@ -89,16 +95,22 @@ static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inver
             wanted = v_load(target.values[c]);
             loss = v_add(loss, v_mul(wanted, l));
         }
+        if (y->constants) {
+            wanted = smooth(wanted, s, share);
+            v_store(sums[c], v_mul(wanted, l));
+        }
         v_store(e[c], v_mul(scale, v_sub(v_div(v_load(e[c]), sum), wanted)));
     }
+    if (y->constants) loss = narrow_total(sums, n_out);
     to_rows(e, &out->delta, r, count);
     store_losses(y, &target, loss, count, losses + r);
 }
 
 /* As `element_losses`, for rows r to r + count, count <= VL. */
-static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const fnn_targets *y,
-                                                fnn_rows rows, real inverse_n, fnn_activity *out,
-                                                int64_t r, int count, double *losses) {
+static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const int output,
+                                                const fnn_targets *y, fnn_rows rows, real inverse_n,
+                                                fnn_activity *out, int64_t r, int count,
+                                                double *losses) {
     const int64_t n_out = out->h.cols;
     narrow a, f, sums;
     narrow_targets target;
@@ -107,7 +119,9 @@ static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const fnn_ta
     elementwise(y->output, a[0], f[0], n_out, 1, VL);
     const vec scale = scale_of(y, &target, inverse_n);
     for (int64_t c = 0; c < n_out; c++) {
-        vec dl_da, l = loss(v_load(a[c]), v_load(f[c]), v_load(target.values[c]), &dl_da);
+        const outcome o = {output, v_load(a[c]), v_load(f[c]), v_load(target.values[c]),
+                           constant_of(y, c)};
+        vec dl_da, l = loss(o, &dl_da);
         v_store(f[c], v_mul(dl_da, scale));
         v_store(sums[c], l);
     }
@@ -115,36 +129,70 @@ static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const fnn_ta
     store_losses(y, &target, narrow_total(sums, n_out), count, losses + r);
 }
 
-static ALWAYS_INLINE void sum_of_elements(element_loss *loss, const fnn_targets *y, fnn_rows rows,
-                                          real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
+static ALWAYS_INLINE void sum_of_elements(element_loss *loss, const int output,
+                                          const fnn_targets *y, fnn_rows rows, real inverse_n,
+                                          fnn_activity *out, int64_t r0, int64_t r1,
                                           double *losses) {
     if (out->h.cols > SUM_LANES)
-        element_losses(loss, y, rows, inverse_n, out, r0, r1, losses);
+        element_losses(loss, output, y, rows, inverse_n, out, r0, r1, losses);
     else
         for (int64_t r = r0; r < r1; r += VL)
-            narrow_element_losses(loss, y, rows, inverse_n, out, r, (int)smaller(VL, r1 - r),
-                                  losses);
+            narrow_element_losses(loss, output, y, rows, inverse_n, out, r,
+                                  (int)smaller(VL, r1 - r), losses);
+}
+
+/* Compiled for each output, so that no element asks which it is. */
+static ALWAYS_INLINE void sum_for_output(element_loss *loss, const fnn_targets *y, fnn_rows rows,
+                                         real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
+                                         double *losses) {
+    switch (y->output) {
+    case FNN_OUT_SIGMOID:
+        sum_of_elements(loss, FNN_OUT_SIGMOID, y, rows, inverse_n, out, r0, r1, losses);
+        break;
+    case FNN_OUT_IDENTITY:
+        sum_of_elements(loss, FNN_OUT_IDENTITY, y, rows, inverse_n, out, r0, r1, losses);
+        break;
+    case FNN_OUT_EXP:
+        sum_of_elements(loss, FNN_OUT_EXP, y, rows, inverse_n, out, r0, r1, losses);
+        break;
+    }
+}
+
+static void any_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n,
+                              fnn_activity *out, int64_t r0, int64_t r1, double *losses) {
+    if (out->h.cols > SUM_LANES)
+        for (int64_t r = r0; r < r1; r += LOSS_ROWS)
+            cross_entropy(y, rows, inverse_n, out, r, smaller(r1, r + LOSS_ROWS), losses);
+    else
+        for (int64_t r = r0; r < r1; r += VL)
+            narrow_cross_entropy(y, rows, inverse_n, out, r, (int)smaller(VL, r1 - r), losses);
 }
 
 static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses) {
     const real scale = (real)inverse_n;
-    if (y->loss == FNN_CROSS_ENTROPY && out->h.cols > SUM_LANES)
-        for (int64_t r = r0; r < r1; r += LOSS_ROWS)
-            cross_entropy(y, rows, scale, out, r, smaller(r1, r + LOSS_ROWS), losses);
-    else if (y->loss == FNN_CROSS_ENTROPY)
-        for (int64_t r = r0; r < r1; r += VL)
-            narrow_cross_entropy(y, rows, scale, out, r, (int)smaller(VL, r1 - r), losses);
-    else if (y->loss == FNN_BINARY_CROSS_ENTROPY)
-        sum_of_elements(binary_cross_entropy, y, rows, scale, out, r0, r1, losses);
-    else if (y->loss == FNN_POISSON)
-        sum_of_elements(poisson, y, rows, scale, out, r0, r1, losses);
-    else if (y->output == FNN_OUT_IDENTITY)
-        sum_of_elements(squared_error_identity, y, rows, scale, out, r0, r1, losses);
-    else if (y->output == FNN_OUT_SIGMOID)
-        sum_of_elements(squared_error_sigmoid, y, rows, scale, out, r0, r1, losses);
-    else
-        sum_of_elements(squared_error_exp, y, rows, scale, out, r0, r1, losses);
+    switch (y->loss) {
+    case FNN_CROSS_ENTROPY: any_cross_entropy(y, rows, scale, out, r0, r1, losses); break;
+    case FNN_BINARY_CROSS_ENTROPY:
+        if (y->constants)
+            sum_of_elements(smoothed_binary_cross_entropy, FNN_OUT_SIGMOID, y, rows, scale, out, r0,
+                            r1, losses);
+        else
+            sum_of_elements(binary_cross_entropy, FNN_OUT_SIGMOID, y, rows, scale, out, r0, r1,
+                            losses);
+        break;
+    case FNN_SQUARED_ERROR:
+        sum_for_output(squared_error, y, rows, scale, out, r0, r1, losses);
+        break;
+    case FNN_POISSON:
+        sum_of_elements(poisson, FNN_OUT_EXP, y, rows, scale, out, r0, r1, losses);
+        break;
+    case FNN_ABSOLUTE_ERROR:
+        sum_for_output(absolute_error, y, rows, scale, out, r0, r1, losses);
+        break;
+    case FNN_HUBER: sum_for_output(huber, y, rows, scale, out, r0, r1, losses); break;
+    case FNN_QUANTILE: sum_for_output(quantile, y, rows, scale, out, r0, r1, losses); break;
+    }
 }
 
 #endif

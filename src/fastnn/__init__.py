@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import callbacks as callbacks
     from . import datasets as datasets
+    from . import losses as losses
     from . import optimizers as optimizers
     from .backends import available_backends as available_backends
     from .backends import available_isas as available_isas
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_SUBMODULES = ("callbacks", "datasets", "optimizers")
+_SUBMODULES = ("callbacks", "datasets", "losses", "optimizers")
 _HOMES = {
     "MLP": "mlp",
     "load": "files",
@@ -43,6 +44,7 @@ __all__ = [
     "callbacks",
     "datasets",
     "load",
+    "losses",
     "optimizers",
     "show_config",
 ]

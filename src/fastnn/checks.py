@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .network import LOSS_OF_OUTPUT, LOSSES, OUTPUTS_OF_LOSS, Network, known
+from . import losses
+from .losses import Loss
+from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_LOSS, Network
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -44,33 +46,36 @@ def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:
         return X.astype(network.dtype if X.dtype.itemsize <= 8 else np.float64)
 
 
-def check_y(y: ArrayLike, X: Array, network: Network, loss: str, name: str = "y") -> Array:
+def check_y(y: ArrayLike, X: Array, network: Network, loss: str | Loss, name: str = "y") -> Array:
     """y as an engine takes it: int32 class indices (n,), or (n, D_out) of network.dtype.
 
     cross_entropy         class indices (n,) in 0 ... D_out-1, or one-hot or soft labels (n, D_out)
                           that are not negative and sum to 1 in every row
     binary_cross_entropy  (n, D_out) of 0, 1 or between; (n,) as well if D_out is 1
-    squared_error         (n, D_out); (n,) as well if D_out is 1
-    poisson               the same, not negative
+    poisson               (n, D_out), not negative; (n,) as well if D_out is 1
+    quantile              (n, D_out / number of quantiles), whose columns are then repeated for the
+                          quantiles; (n,) as well for one column
+    the others            (n, D_out); (n,) as well if D_out is 1
     Raises TypeError for text, objects and complex numbers, else ValueError.
     """
-    y = _numbers(y, name)
+    y, loss = _numbers(y, name), losses.get(loss)
     n, n_out = len(X), network.n_out
+    n_targets = loss.n_targets(n_out)
     if y.ndim and len(y) != n:
         raise ValueError(f"X has shape {X.shape} and {name} has shape {y.shape}: unequal lengths")
-    if y.ndim == 1 and loss == "cross_entropy":
+    if y.ndim == 1 and loss.name == "cross_entropy":
         return _check_classes(y, n_out, name)
-    if y.ndim == 1 and n_out == 1:
+    if y.ndim == 1 and n_targets == 1:
         y = y[:, np.newaxis]
-    if y.shape != (n, n_out):
-        also = ", or class indices (n,)" if loss == "cross_entropy" else ""
+    if y.shape != (n, n_targets):
+        also = ", or class indices (n,)" if loss.name == "cross_entropy" else ""
         raise ValueError(
             f"{name} has shape {y.shape}, but {n} samples and {n_out} outputs with the loss "
-            f"{loss} take ({n}, {n_out}){also}"
+            f"{loss.name} take ({n}, {n_targets}){also}"
         )
     y = _finite(y, network.dtype, name)
-    _check_range(y, loss, name)
-    return y
+    _check_range(y, loss.name, name)
+    return y if n_targets == n_out else np.repeat(y, n_out // n_targets, axis=1)
 
 
 def check_sample_weight(
@@ -101,14 +106,13 @@ def scale_to_mean_one(
     return np.asarray(w / chosen.mean(), dtype=network.dtype)
 
 
-def check_loss(loss: str | None, output: str) -> str:
-    """The name of the loss; None means the one that belongs to the output."""
-    if loss is None:
-        return LOSS_OF_OUTPUT[output]
-    known(loss, LOSSES, "loss")
-    if output not in OUTPUTS_OF_LOSS[loss]:
+def check_loss(loss: str | Loss | None, output: str) -> Loss:
+    """The loss itself; None means the one that belongs to the output."""
+    loss = losses.get(LOSS_OF_OUTPUT[output] if loss is None else loss)
+    outputs = OUTPUTS_OF_LOSS[loss.name]
+    if output not in outputs:
         raise ValueError(
-            f"the loss {loss!r} needs the output {' or '.join(OUTPUTS_OF_LOSS[loss])}, "
+            f"the loss {loss.name!r} needs the output {' or '.join(outputs)}, "
             f"this network's is {output}"
         )
     return loss
@@ -224,7 +228,7 @@ def _check_classes(y: Array, n_classes: int, name: str) -> NDArray[np.int32]:
 
 
 def _check_range(y: Array, loss: str, name: str) -> None:
-    if loss == "squared_error":
+    if loss not in ("cross_entropy", "binary_cross_entropy", "poisson"):
         return
     if y.min() < 0:
         raise ValueError(f"{name} has negative entries, which the loss {loss} does not take")

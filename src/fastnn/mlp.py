@@ -11,6 +11,7 @@ import numpy as np
 
 from . import backends, checks, training
 from .callbacks import Callback, History, Run, collect
+from .losses import Loss, with_smoothing
 from .network import Network
 from .optimizers import Optimizer
 from .optimizers import get as get_optimizer
@@ -208,7 +209,7 @@ class MLP:
         batch_size: int | None = 128,
         optimizer: str | Optimizer = "adam",
         learning_rate: float = 1e-3,
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         l2: float = 0.0,
         l1: float = 0.0,
         validation: float | Sequence[ArrayLike] | None = None,
@@ -218,6 +219,7 @@ class MLP:
         verbose: bool = False,
         *,
         dropout: float | Sequence[float] = 0.0,
+        label_smoothing: float = 0.0,
         clip_value: float | None = None,
         clip_norm: float | None = None,
     ) -> History:
@@ -225,13 +227,13 @@ class MLP:
 
         X, y           (n, n_in); class indices (n,), one-hot or soft labels (n, n_out) for softmax;
                        0/1 (n, n_out), or (n,) if n_out is 1, for sigmoid; values of the same shapes
-                       for identity and exp
+                       for identity and exp (for several quantiles a column for each target)
         batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
                        trained on like the others.
         optimizer      "sgd", "adam" or an object of `fastnn.optimizers`
         learning_rate  above 0
-        loss           None: the one that belongs to the output (cross_entropy,
-                       binary_cross_entropy, squared_error, poisson)
+        loss           a name or an object of `fastnn.losses`; None: the one that belongs to the
+                       output (cross_entropy, binary_cross_entropy, squared_error, poisson)
         l2, l1         the objective has + l2/2 ||W||^2 + l1 ||W||_1, over weights, not biases
         validation     None, a fraction of the samples set apart at random (the same ones in every
                        fit, by the seed), (X, y) or (X, y, sample_weight)
@@ -242,6 +244,8 @@ class MLP:
         verbose        print one line for every epoch
         dropout        the chance, in [0, 1), that an h is zero for a step: one number for every
                        hidden layer, or one for each from the input on, (p_input, p_1, ..., p_L)
+        label_smoothing  s in [0, 1): train on labels (1 - s) y + s / number of classes, by
+                       cross_entropy or binary_cross_entropy; val_loss is without it
         clip_value     above 0: no element of a gradient counts for more; None: no limit
         clip_norm      above 0: the gradient of all weights and biases together is scaled down to
                        this norm where it is larger, after clip_value; None: no limit
@@ -272,7 +276,7 @@ class MLP:
                 else checks.check_count(batch_size, "batch_size"),
                 options=TrainingOptions(
                     get_optimizer(optimizer),
-                    loss,
+                    with_smoothing(loss, label_smoothing),
                     l2=checks.check_amount(l2, "l2"),
                     l1=checks.check_amount(l1, "l1"),
                     dropout=checks.check_dropout(dropout, self.network),
@@ -292,7 +296,7 @@ class MLP:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         l2: float = 0.0,
         l1: float = 0.0,
         *,
@@ -366,7 +370,7 @@ class MLP:
         self,
         X: ArrayLike,
         y: ArrayLike,
-        loss: str | None = None,
+        loss: str | Loss | None = None,
         *,
         sample_weight: ArrayLike | None = None,
     ) -> dict[str, float]:

@@ -34,7 +34,15 @@ ACTIVATIONS = (
     "mish",
 )
 OUTPUTS = ("softmax", "sigmoid", "identity", "exp")
-LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error", "poisson")
+LOSSES = (
+    "cross_entropy",
+    "binary_cross_entropy",
+    "squared_error",
+    "poisson",
+    "absolute_error",
+    "huber",
+    "quantile",
+)
 LOSS_OF_OUTPUT = {
     "softmax": "cross_entropy",
     "sigmoid": "binary_cross_entropy",
@@ -46,6 +54,9 @@ OUTPUTS_OF_LOSS = {
     "binary_cross_entropy": ("sigmoid",),
     "squared_error": ("identity", "sigmoid", "exp"),
     "poisson": ("exp",),
+    "absolute_error": ("identity", "exp"),
+    "huber": ("identity", "exp"),
+    "quantile": ("identity", "exp"),
 }
 DTYPES = ("float32", "float64")
 INITIALIZERS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .losses import Loss
 from .optimizers import Optimizer
 
 
@@ -12,7 +13,7 @@ class TrainingOptions:
     """Checked values, handed from `MLP.fit` down to an engine as they are."""
 
     optimizer: Optimizer
-    loss: str
+    loss: Loss
     l2: float = 0.0
     l1: float = 0.0
     dropout: tuple[float, ...] = ()  # of h_0, h_1, ..., h_L; (): none

@@ -16,6 +16,7 @@ import numpy as np
 from . import checks
 from .backends import Engine
 from .callbacks import Callback, Run
+from .losses import Loss, without_smoothing
 from .network import STREAM_VALIDATION, Network, random_stream
 from .options import TrainingOptions
 
@@ -64,7 +65,7 @@ def split(
     sample_weight: ArrayLike | None,
     validation: float | Sequence[ArrayLike] | None,
     network: Network,
-    loss: str,
+    loss: str | Loss,
     seed: int,
 ) -> tuple[Samples, Samples | None]:
     """Check the data and set the validation part apart, by index arrays rather than copies of X."""
@@ -99,7 +100,7 @@ def _n_held(validation: Any, n: int) -> int:
     return min(max(round(fraction * n), 1), n - 1)
 
 
-def _given_validation(given: Sequence[ArrayLike], network: Network, loss: str) -> Samples:
+def _given_validation(given: Sequence[ArrayLike], network: Network, loss: str | Loss) -> Samples:
     if len(given) not in (2, 3):
         raise ValueError(
             f"validation must be (X, y) or (X, y, sample_weight), got {len(given)} items"
@@ -242,7 +243,11 @@ class Training:
             return {}
         try:
             f, loss = self.engine.forward_and_loss(
-                held.X, held.y, held.sample_weight, self.plan.options.loss, held.rows
+                held.X,
+                held.y,
+                held.sample_weight,
+                without_smoothing(self.plan.options.loss),
+                held.rows,
             )
         except ValueError as error:
             self.sound = False

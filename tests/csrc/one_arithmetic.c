@@ -1,6 +1,6 @@
-/* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, then
- * weights and losses after Adam steps on a small network, without and with dropout and clipping. Equal output means
- * equal bits; compare.sh compares.
+/* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, every
+ * loss and its delta, then weights and losses after Adam steps on a small network, without and with dropout and
+ * clipping. Equal output means equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
  * one_arithmetic ISA f32|f64 */
@@ -11,7 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = 29, LAYERS = 3, NEURONS = 104, STEPS = 20, GRID = 20001, N_ACTIVATIONS = FNN_MISH + 1 };
+enum {
+    N = 29,
+    LAYERS = 3,
+    NEURONS = 104,
+    STEPS = 20,
+    GRID = 20001,
+    N_ACTIVATIONS = FNN_MISH + 1,
+    N_LOSSES = FNN_QUANTILE + 1
+};
 static const int SIZES[LAYERS + 1] = {7, 61, 33, 10};
 
 static const fnn_kernels *kernels;
@@ -67,6 +75,42 @@ static void activations(void) {
         kernels->activate(kind, a, h, slope, GRID);
         print_checksum("g", kind, h, GRID);
         print_checksum("g'", kind, slope, GRID);
+    }
+}
+
+static void one_loss(const fnn_targets *y, int width) {
+    const fnn_rows rows = {NULL, 0};
+    const fnn_input a = {numbers((size_t)(N * width)), width * (int64_t)item, (int64_t)item,
+                         is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
+    fnn_activity x = {matrix(N, width), matrix(N, width), matrix(N, width)};
+    fnn_activity delta = {x.a, x.delta, x.a};
+    double losses[N];
+    void *values = malloc((size_t)(N * width) * item);
+    kernels->gather(&a, rows, NULL, &x.h, 0, N);
+    kernels->loss(y, rows, 1.0 / N, &x, 0, N, losses);
+    kernels->output(FNN_OUT_IDENTITY, &delta, 0, N, values);
+    print_checksum("l", y->loss, losses, sizeof losses / item);
+    print_checksum("delta", y->loss, values, (size_t)(N * width));
+}
+
+/* Every loss, on few outputs and on many, for every output, with and without its constants. */
+static void losses(void) {
+    static const int widths[] = {3, 16, 37};
+    for (int i = 0; i < 3; i++) {
+        const int width = widths[i];
+        const void *values = numbers((size_t)(N * width)), *constants = numbers((size_t)width);
+        int32_t labels[N];
+        for (int t = 0; t < N; t++) labels[t] = t % width;
+        for (int loss = 0; loss < N_LOSSES; loss++) {
+            const int is_softmax = loss == FNN_CROSS_ENTROPY;
+            const int first = is_softmax ? FNN_OUT_SOFTMAX : FNN_OUT_SIGMOID;
+            for (int output = first; output <= (is_softmax ? first : FNN_OUT_EXP); output++) {
+                one_loss(&(fnn_targets){NULL, values, values, output, loss, NULL}, width);
+                one_loss(&(fnn_targets){NULL, values, NULL, output, loss, constants}, width);
+            }
+        }
+        one_loss(&(fnn_targets){labels, NULL, values, 0, FNN_CROSS_ENTROPY, NULL}, width);
+        one_loss(&(fnn_targets){labels, NULL, NULL, 0, FNN_CROSS_ENTROPY, constants}, width);
     }
 }
 
@@ -134,7 +178,7 @@ static void training(int activation, int regularised) {
     for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
     fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
-    fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY};
+    fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY, NULL};
     fnn_step step = {.optimizer = FNN_ADAM,
                      .first = 1,
                      .last = 1,
@@ -175,6 +219,7 @@ int main(int argc, char **argv) {
     kernels = fnn_kernels_for(argv[1], is_f64);
     if (!kernels) return 1;
     activations();
+    losses();
     for (int regularised = 0; regularised < 2; regularised++) {
         training(FNN_TANH, regularised);
         training(FNN_RELU, regularised);

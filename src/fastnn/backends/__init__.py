@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
+from ..losses import Loss
 from ..network import Network, known
 from ..options import TrainingOptions
 
@@ -34,7 +35,7 @@ class Engine(Protocol):
     X              (n, D_0) float32 | float64 | uint8, native byte order, any strides, maybe
                    read-only; uint8 means x/255
     y              (n,) int32 class indices (cross_entropy only), or (n, D_out) of network.dtype,
-                   C-contiguous
+                   C-contiguous; with several quantiles, y is repeated for them
     sample_weight  None or (n,) of network.dtype
     rows, order    None or int64, 1-D, C-contiguous: which samples, that is which rows of X, of y
                    and of sample_weight alike
@@ -70,7 +71,7 @@ class Engine(Protocol):
         X: NDArray[Any],
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
-        loss: str,
+        loss: str | Loss,
         rows: NDArray[Any] | None = None,
     ) -> tuple[NDArray[Any], float]:
         """f(X) and (1/n) sum_t w_t l_t over the n chosen samples, without penalty."""
@@ -81,7 +82,7 @@ class Engine(Protocol):
         X: NDArray[Any],
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
-        loss: str,
+        loss: str | Loss,
         l2: float,
         l1: float,
     ) -> tuple[float, NDArray[Any]]:

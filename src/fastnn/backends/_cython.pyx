@@ -19,6 +19,7 @@ from fastnn.backends._team cimport (
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
+from fastnn import losses
 from fastnn.backends import MANY
 from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
@@ -77,7 +78,7 @@ cdef class Engine:
     cdef tuple rates  # of dropout, [k] that of h_k
     cdef fnn_dropout *dropout  # NULL: none
     cdef uint64_t seed
-    cdef int loss
+    cdef tuple loss  # that trains, opened
     cdef int64_t part  # rows already summed of a batch that the last call did not finish
 
     def __cinit__(self, network, n_threads=None):
@@ -164,9 +165,10 @@ cdef class Engine:
         cdef double sum_of_losses = 0
         cdef int64_t r
         self._open_prediction(&p, X, rows)
-        self._open_targets(&p.net.y, y, sample_weight, LOSSES.index(loss))
-        losses = np.empty(p.n)
-        p.losses = <double *> address(losses)
+        opened = self._opened(loss)
+        self._open_targets(&p.net.y, y, sample_weight, opened)
+        loss_of_row = np.empty(p.n)
+        p.losses = <double *> address(loss_of_row)
         f = self._predict(&p, X)
         for r in range(p.n):
             sum_of_losses += p.losses[r]
@@ -187,7 +189,7 @@ cdef class Engine:
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
         run.flops_per_row = self.flops_per_row
         k = self._team_size(run.n_order, self.flops_per_row)
-        self._run(&run, k, X, y, sample_weight, LOSSES.index(loss))
+        self._run(&run, k, X, y, sample_weight, self._opened(loss))
         n = self.network.n_parameters
         flat, gradient = np.empty(n, self.network.dtype), np.empty(n, self.network.dtype)
         self.get_parameters(flat)
@@ -213,7 +215,7 @@ cdef class Engine:
         self.step.l2, self.step.l1 = options.l2, options.l1
         self.step.clip_value, self.clip_norm = options.clip_value or 0, options.clip_norm or 0
         self.step.update = self.clip_norm == 0
-        self.loss, self.part = LOSSES.index(options.loss), 0
+        self.loss, self.part = self._opened(options.loss), 0
         self.beta1_power = self.beta2_power = 1
         if is_adam:
             self.step.optimizer = FNN_ADAM
@@ -281,7 +283,7 @@ cdef class Engine:
         self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
 
-    cdef int _run(self, training_run *run, int size, X, y, sample_weight, int loss) except -1:
+    cdef int _run(self, training_run *run, int size, X, y, sample_weight, tuple loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k
         cdef int64_t parts = (run.batch_size + self.part_rows - 1) // self.part_rows
@@ -386,8 +388,18 @@ cdef class Engine:
         net.activity = workspace.activity
         return open_input(X, self.n_in, &net.X)
 
-    cdef int _open_targets(self, fnn_targets *targets, y, sample_weight, int loss) except -1:
-        targets.output, targets.loss = self.output, loss
+    cdef tuple _opened(self, loss):
+        """The loss as _open_targets takes it: its number, and its constants or None."""
+        loss = losses.get(loss)
+        constants = loss.constants(self.network.n_out)
+        return (LOSSES.index(loss.name),
+                np.array(constants, self.network.dtype) if constants else None)
+
+    cdef int _open_targets(self, fnn_targets *targets, y, sample_weight, tuple loss) except -1:
+        """Whatever `targets` points at stays alive in the caller."""
+        targets.output, targets.loss = self.output, loss[0]
+        if loss[1] is not None:
+            targets.constants = address(loss[1])
         if y.ndim == 1:
             targets.labels = <const int32_t *> address(y)
         else:

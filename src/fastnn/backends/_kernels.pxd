@@ -22,6 +22,7 @@ cdef extern from "fastnn.h" nogil:
         const void *values
         const void *weights
         int output, loss
+        const void *constants
 
     ctypedef struct fnn_rows:
         const int64_t *order

@@ -26,196 +26,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..checks import check_X
+from ..losses import Loss
+from ..losses import get as get_loss
 from ..network import Network
 from ..optimizers import SGD, Adam
 from ..options import TrainingOptions
 from . import MANY
+from ._numpy_activations import ACTIVATIONS
+from ._numpy_losses import LOSSES, OUTPUTS
 from ._numpy_random import dropout_factors, shuffled
 
 Array = NDArray[Any]
-
-# ---- activations: g and g', both functions of the pre-activation a, any shape ----
-
-
-def identity(a: Array) -> Array:
-    return a
-
-
-def identity_prime(a: Array) -> Array:
-    return np.ones_like(a)
-
-
-def relu(a: Array) -> Array:
-    return np.maximum(a, 0)  # unlike a comparison, maximum passes NaN on
-
-
-def relu_prime(a: Array) -> Array:
-    return (a > 0).astype(a.dtype)
-
-
-LEAKY_SLOPE = 0.01
-
-
-def leaky_relu(a: Array) -> Array:
-    return np.where(a > 0, a, LEAKY_SLOPE * a)
-
-
-def leaky_relu_prime(a: Array) -> Array:
-    return np.where(a > 0, np.ones_like(a), LEAKY_SLOPE)
-
-
-def elu(a: Array) -> Array:
-    return np.where(a > 0, a, np.expm1(np.minimum(a, 0)))
-
-
-def elu_prime(a: Array) -> Array:
-    return np.exp(np.minimum(a, 0))
-
-
-# The fixed point of mean 0 and variance 1 (Klambauer et al., 2017).
-SELU_ALPHA = 1.6732632423543772
-SELU_SCALE = 1.0507009873554805
-
-
-def selu(a: Array) -> Array:
-    return SELU_SCALE * np.where(a > 0, a, SELU_ALPHA * np.expm1(np.minimum(a, 0)))
-
-
-def selu_prime(a: Array) -> Array:
-    return SELU_SCALE * np.where(a > 0, np.ones_like(a), SELU_ALPHA * np.exp(np.minimum(a, 0)))
-
-
-def sigmoid(a: Array) -> Array:
-    e = np.exp(-np.abs(a))  # never overflows
-    return np.asarray(np.where(a >= 0, np.ones_like(a), e) / (1 + e))
-
-
-def sigmoid_prime(a: Array) -> Array:
-    return sigmoid(a) * sigmoid(-a)
-
-
-def tanh(a: Array) -> Array:
-    return np.tanh(a)
-
-
-def tanh_prime(a: Array) -> Array:
-    return 1 - np.tanh(a) ** 2
-
-
-def softplus(a: Array) -> Array:
-    return np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a)))  # ln(1 + e^a), never overflows
-
-
-def softplus_prime(a: Array) -> Array:
-    return sigmoid(a)
-
-
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-def normal_cdf(a: Array) -> Array:
-    """Phi(a) by the complementary error function, which keeps its digits where Phi is tiny."""
-    return np.asarray(0.5 * _erfc(-a / math.sqrt(2)), dtype=a.dtype)
-
-
-def gelu(a: Array) -> Array:
-    return a * normal_cdf(a)
-
-
-def gelu_prime(a: Array) -> Array:
-    return normal_cdf(a) + a * np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
-
-
-def silu(a: Array) -> Array:
-    return a * sigmoid(a)
-
-
-def silu_prime(a: Array) -> Array:
-    return np.asarray(sigmoid(a) * (1 + a * sigmoid(-a)))
-
-
-def mish(a: Array) -> Array:
-    return a * np.tanh(softplus(a))
-
-
-def mish_prime(a: Array) -> Array:
-    t = np.tanh(softplus(a))
-    return np.asarray(t + a * (1 - t * t) * sigmoid(a))
-
-
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "identity": (identity, identity_prime),
-    "relu": (relu, relu_prime),
-    "leaky_relu": (leaky_relu, leaky_relu_prime),
-    "elu": (elu, elu_prime),
-    "selu": (selu, selu_prime),
-    "sigmoid": (sigmoid, sigmoid_prime),
-    "tanh": (tanh, tanh_prime),
-    "softplus": (softplus, softplus_prime),
-    "gelu": (gelu, gelu_prime),
-    "silu": (silu, silu_prime),
-    "mish": (mish, mish_prime),
-}
-
-# ---- outputs: f = g(a) of the last layer, shape (n, K) ----
-
-
-def softmax(a: Array) -> Array:
-    e = np.exp(a - a.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True))
-
-
-OUTPUTS: dict[str, Callable[[Array], Array]] = {
-    "softmax": softmax,
-    "sigmoid": sigmoid,
-    "identity": identity,
-    "exp": np.exp,
-}
-
-# df/da as a function of f, for the losses that do not cancel it
-OUTPUT_PRIMES: dict[str, Callable[[Array], Array]] = {
-    "sigmoid": lambda f: f * (1 - f),
-    "identity": np.ones_like,
-    "exp": lambda f: f,
-}
-
-# ---- losses: l per sample, shape (n,), from a, f and y of shape (n, K); and delta = dl/da ----
-
-
-def cross_entropy(a: Array, f: Array, y: Array) -> Array:
-    z = a - a.max(axis=1, keepdims=True)  # ln f = z - ln sum e^z, finite where f rounds to 0
-    ln_f = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    return np.asarray(-(y * ln_f).sum(axis=1))
-
-
-def binary_cross_entropy(a: Array, f: Array, y: Array) -> Array:
-    return np.asarray((softplus(a) - y * a).sum(axis=1))  # = -y ln f - (1 - y) ln(1 - f)
-
-
-def poisson(a: Array, f: Array, y: Array) -> Array:
-    return np.asarray((f - y * a).sum(axis=1))  # = f - y ln f
-
-
-def delta_of_matching_output(f: Array, y: Array, output: str) -> Array:
-    """The three losses above, each with its own output: the output's derivative cancels."""
-    return f - y
-
-
-def squared_error(a: Array, f: Array, y: Array) -> Array:
-    return np.asarray((0.5 * (f - y) ** 2).sum(axis=1))
-
-
-def delta_of_squared_error(f: Array, y: Array, output: str) -> Array:
-    return (f - y) * OUTPUT_PRIMES[output](f)
-
-
-Loss = tuple[Callable[[Array, Array, Array], Array], Callable[[Array, Array, str], Array]]
-LOSSES: dict[str, Loss] = {
-    "cross_entropy": (cross_entropy, delta_of_matching_output),
-    "binary_cross_entropy": (binary_cross_entropy, delta_of_matching_output),
-    "squared_error": (squared_error, delta_of_squared_error),
-    "poisson": (poisson, delta_of_matching_output),
-}
 
 # ---- optimizers: the step from the gradient g; `state` belongs to one training run ----
 
@@ -284,17 +105,24 @@ class Engine:
         X: Array,
         y: Array,
         sample_weight: Array | None,
-        loss: str,
+        loss: str | Loss,
         rows: Array | None = None,
     ) -> tuple[Array, float]:
         with np.errstate(over="ignore", invalid="ignore"):
             a, h = self._forward(self._read(X, rows))
             y, w = self._targets(y, rows), _weights(sample_weight, rows)
-            total = _weighted_sum(LOSSES[loss][0](a[-1], h[-1], y), w)
+            losses, _ = self._loss(loss, a[-1], h[-1], y)
+            total = _weighted_sum(losses, w)
         return h[-1], total / len(h[-1])
 
     def loss_and_gradients(
-        self, X: Array, y: Array, sample_weight: Array | None, loss: str, l2: float, l1: float
+        self,
+        X: Array,
+        y: Array,
+        sample_weight: Array | None,
+        loss: str | Loss,
+        l2: float,
+        l1: float,
     ) -> tuple[float, Array]:
         with np.errstate(over="ignore", invalid="ignore"):
             total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, None)
@@ -388,7 +216,7 @@ class Engine:
         X: Array,
         y: Array,
         sample_weight: Array | None,
-        loss: str,
+        loss: str | Loss,
         l2: float,
         l1: float,
         rows: Array | None,
@@ -397,8 +225,8 @@ class Engine:
         """sum_t w_t l_t, and the flat gradient of J, over the chosen rows."""
         a, h = self._forward(self._read(X, rows), s)
         f, y, w = h[-1], self._targets(y, rows), _weights(sample_weight, rows)
-        losses, delta_of = LOSSES[loss]
-        delta = delta_of(f, y, self.network.output) / len(f)
+        losses, dl_da = self._loss(loss, a[-1], f, y)
+        delta = dl_da / len(f)
         if w is not None:
             delta = w[:, np.newaxis] * delta
         gradient = np.empty_like(self._flat)
@@ -407,7 +235,12 @@ class Engine:
         for k, (dW_k, db_k) in enumerate(zip(*self._backward(a, h, s, delta), strict=True)):
             dW[k][...] = dW_k + l2 * W[k] + l1 * np.sign(W[k])
             db[k][...] = db_k
-        return _weighted_sum(losses(a[-1], f, y), w), gradient
+        return _weighted_sum(losses, w), gradient
+
+    def _loss(self, loss: str | Loss, a: Array, f: Array, y: Array) -> tuple[Array, Array]:
+        """l (n,) and dl/da (n, D_out) of the output layer."""
+        loss = get_loss(loss)
+        return LOSSES[loss.name](loss, self.network.output, a, f, y)
 
     def _read(self, X: Array, rows: Array | None) -> Array:
         """The chosen rows of X in the network's dtype; uint8 counts 255ths."""
