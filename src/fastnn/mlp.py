@@ -20,6 +20,8 @@ from .options import TrainingOptions
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from .class_weights import ClassWeight
+
     Array = NDArray[Any]
     Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
 
@@ -222,6 +224,7 @@ class MLP:
         label_smoothing: float = 0.0,
         clip_value: float | None = None,
         clip_norm: float | None = None,
+        class_weight: ClassWeight | None = None,
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -249,6 +252,10 @@ class MLP:
         clip_value     above 0: no element of a gradient counts for more; None: no limit
         clip_norm      above 0: the gradient of all weights and biases together is scaled down to
                        this norm where it is larger, after clip_value; None: no limit
+        class_weight   for softmax with class indices or one-hot labels, and one sigmoid output:
+                       "balanced", or a mapping from classes to weights, 1 for a class that is
+                       missing. It multiplies sample_weight before that is scaled; validation data
+                       are measured without it.
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
         each sample before its step, with dropout, plus the penalty at the end), val_loss (without
@@ -264,7 +271,7 @@ class MLP:
         try:
             loss = checks.check_loss(loss, self.network.output)
             data, held = training.split(
-                X, y, sample_weight, validation, self.network, loss, self.seed
+                X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
             )
             n = len(data.X)
             plan = training.Plan(

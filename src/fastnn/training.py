@@ -16,6 +16,7 @@ import numpy as np
 from . import checks
 from .backends import Engine
 from .callbacks import Callback, Run
+from .class_weights import times_class_weight
 from .losses import Loss, without_smoothing
 from .network import STREAM_VALIDATION, Network, random_stream
 from .options import TrainingOptions
@@ -23,6 +24,7 @@ from .options import TrainingOptions
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from .class_weights import ClassWeight
     from .mlp import MLP
 
     Array = NDArray[Any]
@@ -67,25 +69,23 @@ def split(
     network: Network,
     loss: str | Loss,
     seed: int,
+    class_weight: ClassWeight | None = None,
 ) -> tuple[Samples, Samples | None]:
     """Check the data and set the validation part apart, by index arrays rather than copies of X."""
     X = checks.check_X(X, network)
     y = checks.check_y(y, X, network, loss)
     w = None if sample_weight is None else checks.check_sample_weight(sample_weight, X)
+    held, rows = None, None
     if isinstance(validation, tuple | list):
-        return (
-            Samples(X, y, checks.scale_to_mean_one(w, None, network)),
-            _given_validation(validation, network, loss),
-        )
-    if validation is None:
-        return Samples(X, y, checks.scale_to_mean_one(w, None, network)), None
-    n, n_held = len(X), _n_held(validation, len(X))
-    shuffled = random_stream(seed, STREAM_VALIDATION).permutation(n).astype(np.int64, copy=False)
-    parts = np.sort(shuffled[n_held:]), np.sort(shuffled[:n_held])
-    training, held = (
-        Samples(X, y, checks.scale_to_mean_one(w, rows, network), rows) for rows in parts
-    )
-    return training, held
+        held = _given_validation(validation, network, loss)
+    elif validation is not None:
+        n, n_held = len(X), _n_held(validation, len(X))
+        shuffled = random_stream(seed, STREAM_VALIDATION).permutation(n)
+        shuffled = shuffled.astype(np.int64, copy=False)
+        rows, held_rows = np.sort(shuffled[n_held:]), np.sort(shuffled[:n_held])
+        held = Samples(X, y, checks.scale_to_mean_one(w, held_rows, network), held_rows)
+    w = times_class_weight(w, class_weight, y, rows, network)
+    return Samples(X, y, checks.scale_to_mean_one(w, rows, network), rows), held
 
 
 def _n_held(validation: Any, n: int) -> int:
