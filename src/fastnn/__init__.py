@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from . import callbacks as callbacks
     from . import datasets as datasets
     from . import losses as losses
+    from . import metrics as metrics
     from . import optimizers as optimizers
     from .backends import available_backends as available_backends
     from .backends import available_isas as available_isas
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_SUBMODULES = ("callbacks", "datasets", "losses", "optimizers")
+_SUBMODULES = ("callbacks", "datasets", "losses", "metrics", "optimizers")
 _HOMES = {
     "MLP": "mlp",
     "load": "files",
@@ -45,6 +46,7 @@ __all__ = [
     "datasets",
     "load",
     "losses",
+    "metrics",
     "optimizers",
     "show_config",
 ]

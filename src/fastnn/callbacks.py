@@ -67,7 +67,7 @@ class PrintEpochs(Callback):
         parts += [
             f"{name} {values[-1]:.6g}"
             for name, values in run.history.items()
-            if name.endswith(("loss", "accuracy", "r2"))
+            if name == "loss" or name.startswith("val_")
         ]
         parts.append(f"{run.history['samples_per_second'][-1]:,.0f} samples/s")
         print("  ".join(parts), flush=True)

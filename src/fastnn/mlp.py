@@ -12,6 +12,8 @@ import numpy as np
 from . import backends, checks, training
 from .callbacks import Callback, History, Run, collect
 from .losses import Loss, with_smoothing
+from .metrics import collect as collect_metrics
+from .metrics import scores
 from .network import Network
 from .optimizers import Optimizer
 from .optimizers import get as get_optimizer
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .class_weights import ClassWeight
+    from .metrics import Metrics
 
     Array = NDArray[Any]
     Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
@@ -225,6 +228,7 @@ class MLP:
         clip_value: float | None = None,
         clip_norm: float | None = None,
         class_weight: ClassWeight | None = None,
+        metrics: Metrics = (),
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -256,15 +260,21 @@ class MLP:
                        "balanced", or a mapping from classes to weights, 1 for a class that is
                        missing. It multiplies sample_weight before that is scaled; validation data
                        are measured without it.
+        metrics        what to measure on the validation data after every epoch, in place of
+                       accuracy or r2: a name ("accuracy", "top_k", "log_loss", "r2", "mae"), a
+                       `fastnn.metrics.TopK`, a function metric(y, f) that returns a number, a
+                       mapping from names to these, or several of them
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
-        each sample before its step, with dropout, plus the penalty at the end), val_loss (without
-        penalty) and val_accuracy or val_r2 if there is validation, learning_rate, seconds (training
-        only) and samples_per_second. It is kept as `history`.
+        each sample before its step, with dropout and label smoothing, plus the penalty at the end);
+        if there is validation, val_loss (without any of these) and val_accuracy, val_r2 or val_NAME
+        for each of `metrics`; learning_rate, seconds (training only) and samples_per_second. It is
+        kept as `history`. All its lists have the same length, even when an error or Ctrl-C has
+        ended the training.
 
         Raises ValueError or TypeError for wrong input, DivergenceError when the loss or the weights
         become NaN or infinite, RuntimeError if another fit is running on this model. Ctrl-C, and
-        whatever a callback raises, ends the training with the weights of the last step.
+        whatever a callback or a metric raises, ends the training with the weights of the last step.
         """
         if not self._fitting.acquire(blocking=False):
             raise RuntimeError("fit is already running on this model")
@@ -294,6 +304,7 @@ class MLP:
                 learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
                 shuffle=bool(shuffle),
                 callbacks=collect(callbacks, verbose),
+                metrics=training.check_metrics(metrics, held, self.network),
             )
             return training.Training(self, self._new_engine(), plan).fit()
         finally:
@@ -380,16 +391,20 @@ class MLP:
         loss: str | Loss | None = None,
         *,
         sample_weight: ArrayLike | None = None,
+        metrics: Metrics = (),
     ) -> dict[str, float]:
-        """{"loss", "accuracy"} for softmax and sigmoid, {"loss", "r2"} for identity and exp.
+        """{"loss", "accuracy"} for softmax and sigmoid, {"loss", "r2"} for identity and exp; with
+        `metrics`, these in place of accuracy and r2.
 
         The loss is the mean without penalty. accuracy is the share of rows with every label right;
-        r2 the mean of R^2 over the outputs. y, loss and sample_weight as in fit.
+        r2 the mean of R^2 over the outputs; `fastnn.metrics` has the others. y, loss, sample_weight
+        and metrics as in fit.
         """
         loss = checks.check_loss(loss, self.network.output)
+        measures = collect_metrics(metrics, self.network)
         data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
         f, value = self._engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
-        return training.scores(f, data, value, self.network.output)
+        return scores(measures, data.y, f, data.sample_weight, value)
 
     # ---- files and text ----
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from .backends import Engine
 from .callbacks import Callback, Run
 from .class_weights import times_class_weight
 from .losses import Loss, without_smoothing
+from .metrics import collect, scores
 from .network import STREAM_VALIDATION, Network, random_stream
 from .options import TrainingOptions
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .class_weights import ClassWeight
+    from .metrics import Measure, Metrics
     from .mlp import MLP
 
     Array = NDArray[Any]
@@ -46,6 +48,13 @@ class Samples:
     sample_weight: Array | None
     rows: Array | None = None
 
+    def chosen(self) -> tuple[Array, Array | None]:
+        """y and the sample weights of the chosen rows."""
+        y, w = self.y, self.sample_weight
+        if self.rows is None:
+            return y, w
+        return y[self.rows], None if w is None else w[self.rows]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -59,6 +68,7 @@ class Plan:
     learning_rate: float
     shuffle: bool
     callbacks: Sequence[Callback]
+    metrics: Mapping[str, Measure]
 
 
 def split(
@@ -113,41 +123,14 @@ def _given_validation(given: Sequence[ArrayLike], network: Network, loss: str | 
     return Samples(X, y, checks.scale_to_mean_one(w, None, network))
 
 
-def scores(
-    f: Array, samples: Samples, loss: float, output: str, prefix: str = ""
-) -> dict[str, float]:
-    """{"loss", "accuracy"} for softmax and sigmoid, {"loss", "r2"} for identity and exp."""
-    y, w = samples.y, samples.sample_weight
-    if samples.rows is not None:
-        y, w = y[samples.rows], None if w is None else w[samples.rows]
-    score = "accuracy" if output in ("softmax", "sigmoid") else "r2"
-    value = accuracy(f, y, w, output) if score == "accuracy" else r2(f, y, w)
-    return {f"{prefix}loss": loss, f"{prefix}{score}": value}
-
-
-def accuracy(f: Array, y: Array, w: Array | None, output: str) -> float:
-    """The share of rows, weighted by w, with every label right."""
-    if output == "softmax":
-        right = f.argmax(axis=1) == (y if y.ndim == 1 else y.argmax(axis=1))
-    else:
-        right = ((f > 0.5) == (y > 0.5)).all(axis=1)
-    return float(np.average(right, weights=w))
-
-
-def r2(f: Array, y: Array, w: Array | None) -> float:
-    """1 - (residual sum of squares) / (total sum of squares), the mean over the outputs.
-
-    As scikit-learn has it: a constant output counts 1 if it is met exactly, else 0; NaN for n < 2.
-    """
-    if len(f) < 2:
-        return math.nan
-    f, y = f.astype(np.float64), y.astype(np.float64)
-    w = np.ones(len(f)) if w is None else w.astype(np.float64)
-    residual = w @ (y - f) ** 2
-    total = w @ (y - np.average(y, axis=0, weights=w)) ** 2
-    constant = np.where(residual == 0, 1.0, 0.0)
-    safe_total = np.where(total == 0, 1.0, total)
-    return float(np.where(total == 0, constant, 1 - residual / safe_total).mean())
+def check_metrics(
+    metrics: Metrics, held: Samples | None, network: Network
+) -> Mapping[str, Measure]:
+    """What fit measures on its validation data."""
+    measures = collect(metrics, network)
+    if metrics and held is None:
+        raise ValueError("metrics are measured on validation data: give validation as well")
+    return measures
 
 
 class Training:
@@ -158,6 +141,7 @@ class Training:
         rows = plan.training.rows
         self.rows = np.arange(len(plan.training.X), dtype=np.int64) if rows is None else rows
         self.run = Run(net, plan.epochs, len(self.rows), plan.learning_rate)
+        self.n_entered = 0  # epochs in the history
         # Whether the engine's parameters may be taken when an exception ends the training.
         self.sound = True
 
@@ -174,6 +158,8 @@ class Training:
                 if run.stop:
                     break
         except BaseException:
+            for values in self.run.history.values():  # Ctrl-C may have left half an entry
+                del values[self.n_entered :]
             if self.sound:
                 self._keep()
             raise
@@ -201,6 +187,7 @@ class Training:
         self.net._take(flat, epochs=1)
         for name, value in entry.items():
             run.history.setdefault(name, []).append(value)
+        self.n_entered += 1
 
     def _steps(self, order: Array, learning_rate: float) -> None:
         """One pass over `order`, in native calls of bounded length."""
@@ -252,7 +239,9 @@ class Training:
         except ValueError as error:
             self.sound = False
             raise ValueError(f"validation data: {error}") from None
-        return scores(f, held, loss, self.net.network.output, prefix="val_")
+        y, w = held.chosen()
+        values = scores(self.plan.metrics, y, f, w, loss)
+        return {f"val_{name}": value for name, value in values.items()}
 
     def _parameters(self) -> Array:
         flat = np.empty(self.net.network.n_parameters, dtype=self.net.network.dtype)
