@@ -52,7 +52,12 @@ def test_interrupted_training_saves_if_told_to(monkeypatch, capsys, save):
 def test_ctrl_c_ends_the_process_with_130_and_a_usable_model():
     arguments = ["train", "digits", "--hidden", "16", "--epochs", "1000000", "--save", "m"]
     with subprocess.Popen(
-        [*FASTNN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*FASTNN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore SIGINT, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         for line in process.stdout:
             if line.startswith("epoch"):
