@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import losses as losses
     from . import metrics as metrics
     from . import optimizers as optimizers
+    from . import schedules as schedules
     from .backends import available_backends as available_backends
     from .backends import available_isas as available_isas
     from .backends import show_config as show_config
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_SUBMODULES = ("callbacks", "datasets", "losses", "metrics", "optimizers")
+_SUBMODULES = ("callbacks", "datasets", "losses", "metrics", "optimizers", "schedules")
 _HOMES = {
     "MLP": "mlp",
     "load": "files",
@@ -48,6 +49,7 @@ __all__ = [
     "losses",
     "metrics",
     "optimizers",
+    "schedules",
     "show_config",
 ]
 

@@ -18,6 +18,7 @@ from .network import Network
 from .optimizers import Optimizer
 from .optimizers import get as get_optimizer
 from .options import TrainingOptions
+from .schedules import LearningRate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -213,7 +214,7 @@ class MLP:
         epochs: int = 10,
         batch_size: int | None = 128,
         optimizer: str | Optimizer = "adam",
-        learning_rate: float = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         loss: str | Loss | None = None,
         l2: float = 0.0,
         l1: float = 0.0,
@@ -238,7 +239,8 @@ class MLP:
         batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
                        trained on like the others.
         optimizer      "sgd", "adam" or an object of `fastnn.optimizers`
-        learning_rate  above 0
+        learning_rate  above 0; or a schedule of `fastnn.schedules`; or any function f(step) of the
+                       step's number in this fit, from 0
         loss           a name or an object of `fastnn.losses`; None: the one that belongs to the
                        output (cross_entropy, binary_cross_entropy, squared_error, poisson)
         l2, l1         the objective has + l2/2 ||W||^2 + l1 ||W||_1, over weights, not biases
@@ -268,9 +270,9 @@ class MLP:
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
         each sample before its step, with dropout and label smoothing, plus the penalty at the end);
         if there is validation, val_loss (without any of these) and val_accuracy, val_r2 or val_NAME
-        for each of `metrics`; learning_rate, seconds (training only) and samples_per_second. It is
-        kept as `history`. All its lists have the same length, even when an error or Ctrl-C has
-        ended the training.
+        for each of `metrics`; learning_rate (of the last step), seconds (training only) and
+        samples_per_second. It is kept as `history`. All its lists have the same length, even when
+        an error or Ctrl-C has ended the training.
 
         Raises ValueError or TypeError for wrong input, DivergenceError when the loss or the weights
         become NaN or infinite, RuntimeError if another fit is running on this model. Ctrl-C, and
@@ -301,7 +303,7 @@ class MLP:
                     clip_value=checks.check_limit(clip_value, "clip_value"),
                     clip_norm=checks.check_limit(clip_norm, "clip_norm"),
                 ),
-                learning_rate=checks.check_amount(learning_rate, "learning_rate", positive=True),
+                learning_rate=learning_rate,
                 shuffle=bool(shuffle),
                 callbacks=collect(callbacks, verbose),
                 metrics=training.check_metrics(metrics, held, self.network),

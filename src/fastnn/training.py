@@ -21,6 +21,7 @@ from .losses import Loss, without_smoothing
 from .metrics import collect, scores
 from .network import STREAM_VALIDATION, Network, random_stream
 from .options import TrainingOptions
+from .schedules import LearningRate, Rates
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # A native call lasts at most about this long, so that Ctrl-C and progress displays are prompt.
 SECONDS_PER_CALL = 0.05
+# So many steps' learning rates are computed together.
+RATES_AT_ONCE = 1 << 17
 
 
 class DivergenceError(ValueError):
@@ -65,7 +68,7 @@ class Plan:
     epochs: int
     batch_size: int
     options: TrainingOptions
-    learning_rate: float
+    learning_rate: LearningRate
     shuffle: bool
     callbacks: Sequence[Callback]
     metrics: Mapping[str, Measure]
@@ -140,7 +143,11 @@ class Training:
         self.net, self.engine, self.plan = net, engine, plan
         rows = plan.training.rows
         self.rows = np.arange(len(plan.training.X), dtype=np.int64) if rows is None else rows
-        self.run = Run(net, plan.epochs, len(self.rows), plan.learning_rate)
+        self.n_steps = -(-len(self.rows) // plan.batch_size)  # in an epoch
+        self.rates = Rates(plan.learning_rate, plan.epochs * self.n_steps, self.n_steps)
+        # What run.learning_rate was when it was last looked at: a callback may set it.
+        self.learning_rate = float(self.rates.of_steps(0, 1)[0])
+        self.run = Run(net, plan.epochs, len(self.rows), self.learning_rate)
         self.n_entered = 0  # epochs in the history
         # Whether the engine's parameters may be taken when an exception ends the training.
         self.sound = True
@@ -170,8 +177,13 @@ class Training:
     def _epoch(self, epoch: int) -> None:
         run, plan, start = self.run, self.plan, time.perf_counter()
         run.epoch, run.position, run.loss = epoch, 0, math.nan
-        learning_rate = checks.check_amount(run.learning_rate, "learning_rate", positive=True)
-        self._steps(self._order(), learning_rate)
+        if run.learning_rate != self.learning_rate:
+            self.rates.set(run.learning_rate)
+            self.learning_rate = run.learning_rate
+        self.rates.follow(run.history)
+        last_rate = self._steps(self._order())
+        if run.learning_rate == self.learning_rate:
+            self.learning_rate = run.learning_rate = last_rate
         seconds = time.perf_counter() - start
 
         flat = self._parameters()
@@ -180,7 +192,7 @@ class Training:
             self._diverged()
         entry = {"loss": loss, **self._validate()}
         entry |= {
-            "learning_rate": learning_rate,
+            "learning_rate": last_rate,
             "seconds": seconds,
             "samples_per_second": run.n_samples / seconds,
         }
@@ -189,31 +201,41 @@ class Training:
             run.history.setdefault(name, []).append(value)
         self.n_entered += 1
 
-    def _steps(self, order: Array, learning_rate: float) -> None:
-        """One pass over `order`, in native calls of bounded length."""
-        run, data, total = self.run, self.plan.training, 0.0
-        learning_rates = np.broadcast_to(np.float64(learning_rate), len(order))
-        while run.position < len(order):
-            try:
-                run.position, losses = self.engine.train(
-                    data.X,
-                    data.y,
-                    data.sample_weight,
-                    order,
-                    run.position,
-                    self.plan.batch_size,
-                    learning_rates,
-                    SECONDS_PER_CALL,
-                    epoch=self.net.epochs_trained,
-                )
-            except ValueError:  # X holds NaN: the model keeps what it had
-                self.sound = False
-                raise
-            total += losses
-            run.loss = total / run.position
-            if not math.isfinite(total):
-                self._diverged()
-            self._tell("on_progress")
+    def _steps(self, order: Array) -> float:
+        """One pass over `order`, in native calls of bounded length; returns the last rate."""
+        run, batch_size, total = self.run, self.plan.batch_size, 0.0
+        done = (run.epoch - 1) * self.n_steps
+        for step in range(0, self.n_steps, RATES_AT_ONCE):
+            stop = min(self.n_steps, step + RATES_AT_ONCE)
+            rates = self.rates.of_steps(done + step, done + stop)
+            while run.position < min(len(order), stop * batch_size):
+                total += self._call(order, rates[run.position // batch_size - step :])
+                run.loss = total / run.position
+                if not math.isfinite(total):
+                    self._diverged()
+                self._tell("on_progress")
+        return float(rates[-1])
+
+    def _call(self, order: Array, learning_rates: Array) -> float:
+        """Steps from run.position on, with these rates; returns the sum of their losses."""
+        data = self.plan.training
+        try:
+            self.run.position, losses = self.engine.train(
+                data.X,
+                data.y,
+                data.sample_weight,
+                order,
+                self.run.position,
+                self.plan.batch_size,
+                learning_rates,
+                SECONDS_PER_CALL,
+                len(learning_rates),
+                self.net.epochs_trained,
+            )
+        except ValueError:  # X holds NaN: the model keeps what it had
+            self.sound = False
+            raise
+        return losses
 
     def _order(self) -> Array:
         """The samples in this epoch's order, a function of the seed and of the epochs ever trained.
