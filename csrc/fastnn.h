@@ -33,7 +33,18 @@ enum {
     FNN_HUBER,
     FNN_QUANTILE
 };
-enum { FNN_SGD, FNN_ADAM };
+/* In the order of RULES in optimizers.py. */
+enum {
+    FNN_SGD,
+    FNN_MOMENTUM,
+    FNN_NESTEROV,
+    FNN_ADAGRAD,
+    FNN_RMSPROP,
+    FNN_RMSPROP_MOMENTUM,
+    FNN_ADAM,
+    FNN_LION,
+    FNN_N_RULES
+};
 enum { FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8 };
 
 /* A matrix in panels of NR columns, each panel stored [rows][ld]: element (r, c) is
@@ -82,13 +93,14 @@ typedef struct {
 } fnn_dropout;
 
 /* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k,
- * (n_out, n_in), for dh; the first layer has none. m, v and gradient lie as W.data does; each may
- * be NULL where nothing uses it. */
+ * (n_out, n_in), for dh; the first layer has none. The optimizer's state and gradient lie as W.data
+ * does; each may be NULL where nothing uses it. */
 typedef struct {
     int64_t n_in, n_out;
     int activation;
     fnn_matrix W, Wt;
-    void *m, *v, *gradient;
+    void *state[2], *gradient;
+    double learning_rate_factor;
 } fnn_layer;
 
 /* What one layer computed for the rows of a batch: h = g(a), delta = dJ/da, each (rows, n_out).
@@ -108,12 +120,12 @@ typedef struct {
  * order: `first` starts the sum, `last` ends it, with what the penalties add and clipping by value,
  * and updates; without `update` the gradient is left in layer.gradient. */
 typedef struct {
-    int optimizer, first, last, update;
+    int rule, first, last, update;
     double learning_rate; /* Adam: divided by 1 - beta1^t */
+    double decay;         /* of the weights: learning rate times weight_decay */
     double l2, l1;
-    double momentum, nesterov;
-    double beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
-    double clip_value;                      /* 0: none */
+    double momentum, beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
+    double clip_value;                                /* 0: none */
 } fnn_step;
 
 typedef struct {

@@ -144,7 +144,8 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
     v_store(g + n_in * VL, v_load(g_bias));
     if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W, g, n_in, 1, VL);
     if (step->clip_value > 0) clip_values(step->clip_value, g, n_in + 1, 1, VL);
-    optimize(step, W, layer->m, layer->v, g, n_in + 1, 1, VL);
+    optimize(step, layer->learning_rate_factor,
+             (step_rows){W, layer->state[0], layer->state[1], g, n_in + 1, 1, VL}, n_in);
     if (Wt) transpose_vectors(W, VL, n_in, Wt, VL, n_out);
 }
 

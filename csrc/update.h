@@ -92,8 +92,10 @@ static void update_square(const update_task *u, int64_t block, int64_t panel, co
     const fnn_matrix *W = &layer->W, *Wt = &layer->Wt;
     const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
     const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
-    real *w = (real *)W->data + offset, *m = layer->m, *v = layer->v;
-    optimize(u->step, w, m + offset, v + offset, g, rows, panel_vectors(W, panel), W->ld);
+    real *w = (real *)W->data + offset, *p = layer->state[0], *q = layer->state[1];
+    optimize(u->step, layer->learning_rate_factor,
+             (step_rows){w, p + offset, q + offset, g, rows, panel_vectors(W, panel), W->ld},
+             count);
     if (Wt->data)
         transpose(w, W->ld, count, smaller(NR, W->cols - panel * NR), at(Wt, block, panel * NR),
                   Wt->ld);
@@ -116,7 +118,7 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
 }
 
 /* What is needed next of one block and panel: the sums that a batch's parts, or a step without an
- * update, leave behind, and W, m and v for the optimizer, as far as they exist. */
+ * update, leave behind, and W and the state for the optimizer, as far as they exist. */
 typedef struct {
     const real *arrays[3];
 } square_weights;
@@ -125,7 +127,7 @@ static square_weights weights_at(const update_task *u, int64_t block, int64_t pa
     const fnn_layer *layer = u->layer;
     const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
     const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
-                             weights ? layer->m : NULL, weights ? layer->v : NULL};
+                             weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
     const int64_t offset = at(&layer->W, panel, block * NR) - (real *)layer->W.data;
     square_weights next = {{NULL}};
     for (int i = 0, n = 0; i < 4 && n < 3; i++)

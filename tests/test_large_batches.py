@@ -6,11 +6,12 @@ import pytest
 import fastnn
 from fastnn import backends
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam
+from fastnn.optimizers import SGD, AdamW, RMSprop
 from fastnn.options import TrainingOptions
 
 ROWS = 2500  # the compiled backend takes 1024 of them at a time
 NETWORK = Network((30, 21, 50), "tanh", "softmax", "float64")
+OPTIMIZERS = [SGD(momentum=0.9), RMSprop(momentum=0.5), AdamW()]
 
 
 def data():
@@ -66,7 +67,7 @@ def test_loss_and_gradients_sum_over_all_rows(backend):
     assert np.allclose(gradient, (expected[0][1] + expected[1][1]) / 2, rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.rule.name)
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("backend", fastnn.available_backends())
 def test_full_batch_descent_agrees_with_the_reference(backend, optimizer, options):
@@ -78,7 +79,7 @@ def test_full_batch_descent_agrees_with_the_reference(backend, optimizer, option
 
 @pytest.mark.parametrize("batch_size", [1100, ROWS])
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=lambda o: o.name)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.rule.name)
 def test_calls_that_end_inside_a_step_change_no_bit(optimizer, batch_size, options):
     whole, _, few = trained(prepared("cython"), optimizer, 10.0, batch_size, options=options)
     for n_threads in (1, 2, 3):

@@ -13,14 +13,20 @@ from conftest import COMPILED, ISAS, targets
 
 import fastnn
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS, OUTPUTS_OF_LOSS
-from fastnn.optimizers import SGD, Adam
+from fastnn.optimizers import RULES, SGD, Adagrad, Adam, AdamW, Lion, RMSprop
 
 THREADS = (1, 2, 3, 5)
 OPTIMIZERS = {
     "sgd": SGD(),
     "momentum": SGD(momentum=0.9),
     "nesterov": SGD(momentum=0.9, nesterov=True),
+    "decay": SGD(momentum=0.9, weight_decay=0.1),
+    "adagrad": Adagrad(),
+    "rmsprop": RMSprop(),
+    "rmsprop momentum": RMSprop(momentum=0.9),
     "adam": Adam(),
+    "adamw": AdamW(weight_decay=0.1),
+    "lion": Lion(weight_decay=0.1),
 }
 
 # Limits that most of the steps here exceed, and with penalties, which count as gradient.
@@ -68,6 +74,7 @@ def fitted(
     weighted=False,
     epochs=2,
     regularisation="none",
+    factors=None,
 ):
     """A model trained with the instruction set that FASTNN_ISA names."""
     net = fastnn.MLP(
@@ -86,6 +93,7 @@ def fitted(
         l1=l1,
         sample_weight=np.arange(n) % 4 if weighted else None,
         **REGULARISATIONS[regularisation],
+        learning_rate_factors=factors,
     )
     return net
 
@@ -185,6 +193,31 @@ def test_training_optimizers(baseline, force_isa, dtype, optimizer, regularisati
     expected = baseline(**arguments)
     force_isa(isa)
     assert_same_bits(fitted(n_threads=n_threads, **arguments), expected)
+
+
+def test_no_optimizer_is_left_out():
+    assert {optimizer.rule.name for optimizer in OPTIMIZERS.values()} == set(RULES)
+
+
+@pytest.mark.parametrize("regularisation", ["none", "all"])
+@pytest.mark.parametrize("factors", [(0, 1, 1), (0.5, 0, 2), (3, 1, 0)], ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_training_layers_at_their_own_rates(
+    baseline, force_isa, dtype, factors, isa, regularisation
+):
+    arguments = {
+        "layers": (20, 50, 130, 7),
+        "n": 90,
+        "batch_size": 16,
+        "dtype": dtype,
+        "optimizer": "adamw",
+        "factors": factors,
+        "regularisation": regularisation,
+    }
+    expected = baseline(**arguments)
+    force_isa(isa)
+    for n_threads in (1, 2, 5):
+        assert_same_bits(fitted(n_threads=n_threads, **arguments), expected)
 
 
 @pytest.mark.parametrize("regularisation", ["none", "all"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn import schedules
 from fastnn.network import LOSSES
 from fastnn.optimizers import SGD
 
@@ -268,7 +269,7 @@ WRONG_ARGUMENTS = {
     "clip_norm inf": ({"clip_norm": np.inf}, ValueError, "clip_norm must be a finite number"),
     "loss": ({"loss": "hinge"}, ValueError, f"unknown loss 'hinge'; known: {', '.join(LOSSES)}"),
     "loss of other output": ({"loss": "poisson"}, ValueError, "poisson' needs the output exp"),
-    "optimizer": ({"optimizer": "lion"}, ValueError, "unknown optimizer 'lion'; known: sgd, adam"),
+    "optimizer": ({"optimizer": "adamax"}, ValueError, "unknown optimizer 'adamax'; known: sgd, a"),
     "optimizer class": ({"optimizer": SGD}, ValueError, "unknown optimizer"),
     "validation 0": ({"validation": 0.0}, ValueError, "validation must be None, a fraction"),
     "validation 1": ({"validation": 1.0}, ValueError, "validation must be None, a fraction"),
@@ -303,6 +304,39 @@ WRONG_ARGUMENTS = {
         {"validation": 0.5, "sample_weight": [1, 0, 0, 0, 0, 0]},
         ValueError,
         "sample_weight is zero on every row of a part",
+    ),
+    "factors number": (
+        {"learning_rate_factors": [1.0]},
+        ValueError,
+        "learning_rate_factors must be one number for each of the 2 layers",
+    ),
+    "factors zero": ({"learning_rate_factors": [0, 0]}, ValueError, "not all of them 0"),
+    "factors negative": (
+        {"learning_rate_factors": [1, -1]},
+        ValueError,
+        "learning_rate_factors must be a finite number of at least 0",
+    ),
+    "factors not a sequence": ({"learning_rate_factors": 0.5}, ValueError, "for each of the 2 lay"),
+    "factors text": ({"learning_rate_factors": "no"}, TypeError, "learning_rate_factors must be a"),
+    "schedule class": (
+        {"learning_rate": schedules.Cosine},
+        TypeError,
+        "learning_rate must be a number",
+    ),
+    "schedule text": (
+        {"learning_rate": lambda step: "0.1"},
+        TypeError,
+        "learning_rate, a function, must return numbers",
+    ),
+    "schedule negative": (
+        {"learning_rate": lambda step: 0.1 - step, "batch_size": 2},
+        ValueError,
+        "learning_rate must be a finite number of at least 0 .* -0.9 for step 1",
+    ),
+    "schedule NaN": (
+        {"learning_rate": lambda step: np.nan},
+        ValueError,
+        "learning_rate must be a finite number .* nan for step 0",
     ),
     "callbacks": ({"callbacks": [3]}, TypeError, "callbacks must be"),
     "callback class": ({"callbacks": [fastnn.callbacks.Callback]}, TypeError, "callbacks must be"),

@@ -6,7 +6,7 @@ Finiteness of X is not checked here but by the engines, while they read it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -157,6 +157,20 @@ def check_amount(value: Any, name: str, positive: bool = False) -> float:
         bound = "above 0" if positive else "of at least 0"
         raise ValueError(f"{name} must be a finite number {bound}, got {value!r}")
     return amount
+
+
+def check_factors(factors: Sequence[float] | None, network: Network) -> tuple[float, ...] | None:
+    """learning_rate_factors: one for each layer, not negative, not all 0."""
+    if factors is None:
+        return None
+    given = factors if isinstance(factors, Iterable) else [factors]
+    checked = tuple(check_amount(factor, "learning_rate_factors") for factor in given)
+    if len(checked) != network.n_layers or not any(checked):
+        raise ValueError(
+            f"learning_rate_factors must be one number for each of the {network.n_layers} layers, "
+            f"not all of them 0; got {factors!r}"
+        )
+    return checked
 
 
 def check_limit(value: Any, name: str) -> float | None:

@@ -33,7 +33,14 @@ DOWNLOADED = {
     "mnist": (datasets.load_mnist, "11 MB"),
     "fashion-mnist": (datasets.load_fashion_mnist, "31 MB"),
 }
-LEARNING_RATES = {"sgd": 0.1, "adam": 1e-3}
+LEARNING_RATES = {
+    "sgd": 0.1,
+    "adagrad": 0.01,
+    "rmsprop": 1e-3,
+    "adam": 1e-3,
+    "adamw": 1e-3,
+    "lion": 1e-4,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,7 +114,8 @@ def _add_train(commands: Any) -> None:
     add("--batch-size", type=_count, metavar="N",
         help="samples per step (128; below 20,000 samples 32)")  # fmt: skip
     add("--optimizer", choices=list(OPTIMIZERS), default="adam", help="(adam)")
-    add("--lr", type=_rate, metavar="RATE", help="learning rate (adam 0.001, sgd 0.1)")
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
+    add("--lr", type=_rate, metavar="RATE", help=f"learning rate ({rates})")
     add("--lr-end", type=_rate, default=0.1, metavar="SHARE",
         help="share of the learning rate for the last third of the epochs (0.1)")  # fmt: skip
     add("--momentum", type=float, metavar="M", help="of sgd, at least 0 and below 1 (0)")

@@ -224,6 +224,7 @@ class MLP:
         callbacks: Callbacks = (),
         verbose: bool = False,
         *,
+        learning_rate_factors: Sequence[float] | None = None,
         dropout: float | Sequence[float] = 0.0,
         label_smoothing: float = 0.0,
         clip_value: float | None = None,
@@ -238,7 +239,8 @@ class MLP:
                        for identity and exp (for several quantiles a column for each target)
         batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
                        trained on like the others.
-        optimizer      "sgd", "adam" or an object of `fastnn.optimizers`
+        optimizer      the name of one of `fastnn.optimizers`, such as "sgd" or "adamw", or such an
+                       object
         learning_rate  above 0; or a schedule of `fastnn.schedules`; or any function f(step) of the
                        step's number in this fit, from 0
         loss           a name or an object of `fastnn.losses`; None: the one that belongs to the
@@ -251,6 +253,8 @@ class MLP:
         callbacks      objects of `fastnn.callbacks.Callback`, or functions f(run) called at the end
                        of every epoch
         verbose        print one line for every epoch
+        learning_rate_factors  one number per layer, by which its learning rate is multiplied; 0
+                       freezes the layer, and saves its share of the work. None: all 1.
         dropout        the chance, in [0, 1), that an h is zero for a step: one number for every
                        hidden layer, or one for each from the input on, (p_input, p_1, ..., p_L)
         label_smoothing  s in [0, 1): train on labels (1 - s) y + s / number of classes, by
@@ -302,6 +306,7 @@ class MLP:
                     seed=self.seed,
                     clip_value=checks.check_limit(clip_value, "clip_value"),
                     clip_norm=checks.check_limit(clip_norm, "clip_norm"),
+                    learning_rate_factors=checks.check_factors(learning_rate_factors, self.network),
                 ),
                 learning_rate=learning_rate,
                 shuffle=bool(shuffle),

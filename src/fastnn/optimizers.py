@@ -1,35 +1,119 @@
 """Optimizers: what they are called and their constants. The backends hold the formulas' code.
 
 g is the gradient of the objective, penalties included; the state starts at zero with every fit.
+weight_decay is decoupled from it (Loshchilov and Hutter, 2019): before the step,
+W = W - learning_rate * weight_decay * W, for weights, not for biases.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import NamedTuple
 
+from .checks import check_amount
 from .network import known
+
+# The rules by which an engine makes steps, one function each in every backend, and the number of
+# state arrays of W's shape that each keeps. In the order of the enum in csrc/fastnn.h.
+RULES = {
+    "sgd": 0,
+    "momentum": 1,
+    "nesterov": 1,
+    "adagrad": 1,
+    "rmsprop": 1,
+    "rmsprop_momentum": 2,
+    "adam": 2,
+    "lion": 1,
+}
+
+
+class Rule(NamedTuple):
+    """What an engine needs to know of an optimizer: one of RULES, and its constants."""
+
+    name: str
+    momentum: float = 0.0
+    beta1: float = 0.0
+    beta2: float = 0.0
+    eps: float = 0.0
+    weight_decay: float = 0.0
+
+    @property
+    def n_states(self) -> int:
+        return RULES[self.name]
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent, in PyTorch's form.
+    """Stochastic gradient descent with momentum (Sutskever et al., 2013), in PyTorch's form.
 
     buf = momentum * buf + g
     step = g + momentum * buf  if nesterov  else  buf
     W = W - learning_rate * step
 
-    Raises ValueError unless 0 <= momentum < 1, and for nesterov without momentum.
+    Raises ValueError unless 0 <= momentum < 1, for nesterov without momentum, and for a negative
+    weight_decay.
     """
 
     momentum: float = 0.0
     nesterov: bool = False
-    name: ClassVar[str] = "sgd"
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         _check_fraction(self.momentum, "momentum")
+        check_amount(self.weight_decay, "weight_decay")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov=True needs a momentum above 0")
+
+    @property
+    def rule(self) -> Rule:
+        name = "nesterov" if self.nesterov else "momentum" if self.momentum else "sgd"
+        return _rule(name, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """Adagrad (Duchi et al., 2011): rates that fall with all the gradients a weight has seen.
+
+    v = v + g^2
+    W = W - learning_rate * g / (sqrt(v) + eps)
+
+    Raises ValueError unless eps is above 0.
+    """
+
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        _check_eps(self.eps)
+
+    @property
+    def rule(self) -> Rule:
+        return _rule("adagrad", eps=self.eps)
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop (Tieleman and Hinton, 2012), in PyTorch's form.
+
+    v = alpha * v + (1 - alpha) * g^2
+    buf = momentum * buf + g / (sqrt(v) + eps)
+    W = W - learning_rate * buf
+
+    Raises ValueError unless alpha and momentum are in [0, 1) and eps is above 0.
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.alpha, "alpha")
+        _check_fraction(self.momentum, "momentum")
+        _check_eps(self.eps)
+
+    @property
+    def rule(self) -> Rule:
+        name = "rmsprop_momentum" if self.momentum else "rmsprop"
+        return _rule(name, momentum=self.momentum, beta2=self.alpha, eps=self.eps)
 
 
 @dataclass(frozen=True)
@@ -45,30 +129,100 @@ class Adam:
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        try:
-            beta1, beta2 = self.betas
-        except (TypeError, ValueError):
-            raise ValueError(f"betas must be a pair of numbers, got {self.betas!r}") from None
-        _check_fraction(beta1, "betas[0]")
-        _check_fraction(beta2, "betas[1]")
-        if not 0 < self.eps < float("inf"):
-            raise ValueError(f"eps must be a positive number, got {self.eps!r}")
+        _check_betas(self.betas)
+        _check_eps(self.eps)
+
+    @property
+    def rule(self) -> Rule:
+        beta1, beta2 = self.betas
+        return _rule("adam", beta1=beta1, beta2=beta2, eps=self.eps)
 
 
-Optimizer = SGD | Adam
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019); else as Adam.
+
+    Raises ValueError also for a negative weight_decay.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        Adam(self.betas, self.eps)
+        check_amount(self.weight_decay, "weight_decay")
+
+    @property
+    def rule(self) -> Rule:
+        beta1, beta2 = self.betas
+        return _rule("adam", beta1=beta1, beta2=beta2, eps=self.eps, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class Lion:
+    """Lion (Chen et al., 2023): every weight moves by learning_rate, or stays where g is 0.
+
+    step = sign(beta1 * m + (1 - beta1) * g)
+    W = W - learning_rate * step
+    m = beta2 * m + (1 - beta2) * g
+
+    Its authors use a tenth to a third of Adam's learning rate, and a weight_decay that much larger.
+    Raises ValueError unless both betas are in [0, 1), and for a negative weight_decay.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_betas(self.betas)
+        check_amount(self.weight_decay, "weight_decay")
+
+    @property
+    def rule(self) -> Rule:
+        beta1, beta2 = self.betas
+        return _rule("lion", beta1=beta1, beta2=beta2, weight_decay=self.weight_decay)
+
+
+Optimizer = SGD | Adagrad | RMSprop | Adam | AdamW | Lion
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "lion": Lion,
+}
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
     """The optimizer itself; a name stands for the one with its default constants."""
-    if isinstance(optimizer, SGD | Adam):
+    if isinstance(optimizer, Optimizer):
         return optimizer
     return OPTIMIZERS[known(optimizer, tuple(OPTIMIZERS), "optimizer")]()
+
+
+def _rule(name: str, **constants: float) -> Rule:
+    """With Python's floats: NumPy's would turn float32 into float64."""
+    return Rule(name, **{key: float(value) for key, value in constants.items()})
 
 
 def _check_fraction(value: float, name: str) -> None:
     if not 0 <= value < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+
+
+def _check_eps(eps: float) -> None:
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"eps must be a positive number, got {eps!r}")
+
+
+def _check_betas(betas: tuple[float, float]) -> None:
+    try:
+        beta1, beta2 = betas
+    except (TypeError, ValueError):
+        raise ValueError(f"betas must be a pair of numbers, got {betas!r}") from None
+    _check_fraction(beta1, "betas[0]")
+    _check_fraction(beta2, "betas[1]")

@@ -16,6 +16,7 @@ class TrainingOptions:
     loss: Loss
     l2: float = 0.0
     l1: float = 0.0
+    learning_rate_factors: tuple[float, ...] | None = None  # one for each layer; None: all 1
     dropout: tuple[float, ...] = ()  # of h_0, h_1, ..., h_L; (): none
     seed: int = 0  # with the epoch, what dropout's random numbers depend on
     clip_value: float | None = None

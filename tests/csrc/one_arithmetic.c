@@ -1,6 +1,6 @@
 /* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, every
- * loss and its delta, then weights and losses after Adam steps on a small network, without and with dropout and
- * clipping. Equal output means equal bits; compare.sh compares.
+ * loss and its delta, then weights and losses after every optimizer's steps on a small network, without and with
+ * dropout and clipping. Equal output means equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
  * one_arithmetic ISA f32|f64 */
@@ -124,8 +124,9 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
             .n_in = n_in, .n_out = n_out, .activation = k < LAYERS - 1 ? activation : 0};
         layers[k].W = matrix(n_in + 1, n_out);
         layers[k].Wt = matrix(n_out, n_in);
-        layers[k].m = matrix(n_in + 1, n_out).data;
-        layers[k].v = matrix(n_in + 1, n_out).data;
+        layers[k].state[0] = matrix(n_in + 1, n_out).data;
+        layers[k].state[1] = matrix(n_in + 1, n_out).data;
+        layers[k].learning_rate_factor = 1 - 0.1 * k;
         if (regularised) layers[k].gradient = matrix(n_in + 1, n_out).data;
         x[k + 1].h = matrix(N, n_out);
         x[k + 1].delta = matrix(N, n_out);
@@ -169,7 +170,7 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *drop
     if (!step->update) scaled_update(layers, step);
 }
 
-static void training(int activation, int regularised) {
+static void training(int rule, int activation, int regularised) {
     fnn_layer layers[LAYERS];
     fnn_activity x[LAYERS + 1];
     int32_t labels[N];
@@ -179,13 +180,15 @@ static void training(int activation, int regularised) {
     fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
     fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY, NULL};
-    fnn_step step = {.optimizer = FNN_ADAM,
+    fnn_step step = {.rule = rule,
                      .first = 1,
                      .last = 1,
                      .update = !regularised,
                      .clip_value = regularised ? 0.01 : 0,
+                     .decay = 1e-4,
                      .l2 = 1e-3,
                      .l1 = 1e-4,
+                     .momentum = 0.8,
                      .beta1 = 0.9,
                      .beta2 = 0.999,
                      .eps = 1e-8};
@@ -194,7 +197,7 @@ static void training(int activation, int regularised) {
     for (int t = 0; t < STEPS; t++) {
         beta1_power *= step.beta1;
         beta2_power *= step.beta2;
-        step.learning_rate = 1e-2 / (1 - beta1_power);
+        step.learning_rate = 1e-2 / (rule == FNN_ADAM ? 1 - beta1_power : 1);
         step.inverse_root = 1 / sqrt(1 - beta2_power);
         dropout.first += N;
         one_step(layers, x, regularised ? &dropout : NULL, &X, &y, &step, losses);
@@ -220,9 +223,11 @@ int main(int argc, char **argv) {
     if (!kernels) return 1;
     activations();
     losses();
-    for (int regularised = 0; regularised < 2; regularised++) {
-        training(FNN_TANH, regularised);
-        training(FNN_RELU, regularised);
+    for (int rule = 0; rule < FNN_N_RULES; rule++) {
+        for (int regularised = 0; regularised < 2; regularised++) {
+            training(rule, FNN_TANH, regularised);
+            training(rule, FNN_RELU, regularised);
+        }
     }
     return 0;
 }

@@ -1,7 +1,8 @@
 """Makes torch_steps.json: what PyTorch's autograd and optimizers do to a few small networks.
 
-Run it with PyTorch installed: `python tests/data/make_torch_steps.py`. All numbers are float32;
-JSON keeps them exactly, since Python prints the shortest text that reads back the same.
+Run it with PyTorch installed: `python tests/data/make_torch_steps.py`. Every case starts from
+float32 numbers and is computed in float32 and in float64; JSON keeps both exactly, since Python
+prints the shortest text that reads back the same.
 """
 
 from __future__ import annotations
@@ -44,6 +45,25 @@ CASES: dict[str, tuple[Any, ...]] = {
     "identity": ((3, 4, 2), "elu", "identity", "sgd", {}, 0.1, 1, 0.0),
     "exp": ((3, 4, 2), "softplus", "exp", "sgd", {}, 0.1, 1, 0.0),
 }
+# optimizer, constants, learning rate: 50 steps, so that an eps in the wrong place or a correction
+# left out cannot hide
+LONG = {
+    "sgd weight decay": ("sgd", {"weight_decay": 0.1}, 0.1),
+    "momentum": ("sgd", {"momentum": 0.9, "weight_decay": 0.1}, 0.05),
+    "nesterov": ("sgd", {"momentum": 0.9, "nesterov": True}, 0.05),
+    "adagrad": ("adagrad", {}, 0.02),
+    "adagrad eps": ("adagrad", {"eps": 0.01}, 0.02),
+    "rmsprop": ("rmsprop", {}, 0.005),
+    "rmsprop alpha eps": ("rmsprop", {"alpha": 0.9, "eps": 0.01}, 0.01),
+    "rmsprop momentum": ("rmsprop", {"momentum": 0.8}, 0.002),
+    "adam": ("adam", {}, 0.01),
+    "adamw": ("adamw", {}, 0.01),
+    "adamw weight decay": ("adamw", {"weight_decay": 0.5, "eps": 0.01}, 0.01),
+}
+CASES |= {
+    f"trajectory of {name}": ((6, 12, 7, 3), "tanh", "softmax", kind, constants, rate, 50, 0.001)
+    for name, (kind, constants, rate) in LONG.items()
+}
 
 
 def start(
@@ -80,19 +100,35 @@ def torch_loss(output: str, a: Any, target: Any) -> Any:
     return total / len(a)
 
 
-def torch_steps(name: str) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
+def torch_optimizer(kind: str, constants: dict[str, Any], W: list[Any], b: list[Any]) -> Any:
+    """PyTorch's own, with weight decay on weights only. Its SGD's is not decoupled: not its own."""
+    import torch
+
+    make = {
+        "sgd": torch.optim.SGD,
+        "adagrad": torch.optim.Adagrad,
+        "rmsprop": torch.optim.RMSprop,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }[kind]
+    groups = [{"params": W}, {"params": b, "weight_decay": 0.0}]
+    own = constants if kind == "adamw" else {**constants, "weight_decay": 0.0}
+    return make(groups, **own)
+
+
+def torch_steps(name: str, dtype: str) -> tuple[list[np.ndarray], list[np.ndarray], list[float]]:
     """Weights and biases after PyTorch's full-batch steps, and the loss before each."""
     import torch
     from torch.nn import functional
 
-    _, activation, output, optimizer, constants, learning_rate, steps, l2 = CASES[name]
+    _, activation, output, kind, constants, learning_rate, steps, l2 = CASES[name]
     W, b, X, y = start(name)
-    parameters = [torch.tensor(array, requires_grad=True) for array in W + b]
+    parameters = [torch.tensor(array.astype(dtype), requires_grad=True) for array in W + b]
     weights, biases = parameters[: len(W)], parameters[len(W) :]
     g = getattr(torch if activation in ("tanh", "sigmoid") else functional, activation)
-    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
-    descent = make(parameters, lr=learning_rate, **constants)
-    inputs, target, losses = torch.tensor(X), torch.tensor(y), []
+    descent = torch_optimizer(kind, {"lr": learning_rate, **constants}, weights, biases)
+    inputs, losses = torch.tensor(X.astype(dtype)), []
+    target = torch.tensor(y if output == "softmax" else y.astype(dtype))
     for _ in range(steps):
         h = inputs
         for k in range(len(W)):
@@ -103,6 +139,10 @@ def torch_steps(name: str) -> tuple[list[np.ndarray], list[np.ndarray], list[flo
         objective = loss + 0.5 * l2 * sum((weight**2).sum() for weight in weights)
         descent.zero_grad()
         objective.backward()
+        if kind == "sgd" and "weight_decay" in constants:
+            with torch.no_grad():
+                for weight in weights:
+                    weight.mul_(1 - learning_rate * constants["weight_decay"])
         descent.step()
     arrays = [parameter.detach().numpy() for parameter in parameters]
     return arrays[: len(W)], arrays[len(W) :], losses
@@ -114,16 +154,19 @@ def main() -> None:
     cases = {}
     for name in CASES:
         W, b, X, y = start(name)
-        W_after, b_after, losses = torch_steps(name)
         cases[name] = {
             "weights": [array.tolist() for array in W],
             "biases": [array.tolist() for array in b],
             "X": X.tolist(),
             "y": y.tolist(),
-            "weights_after": [array.tolist() for array in W_after],
-            "biases_after": [array.tolist() for array in b_after],
-            "losses": losses,
         }
+        for dtype in ("float32", "float64"):
+            W, b, losses = torch_steps(name, dtype)
+            cases[name][dtype] = {
+                "weights": [array.tolist() for array in W],
+                "biases": [array.tolist() for array in b],
+                "losses": losses,
+            }
     text = json.dumps({"torch": torch.__version__, "cases": cases}, separators=(",", ":"))
     PATH.write_text(text.replace('"weights":', '\n"weights":') + "\n")
 

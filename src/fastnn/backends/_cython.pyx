@@ -9,13 +9,13 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, FNN_SGD, Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout,
-    fnn_dropout_key, fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready,
-    new_workspace, open_input,
+    Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
+    fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, new_workspace,
+    open_input,
 )
 from fastnn.backends._team cimport (
-    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, network_pass, predict, prediction, train,
-    training_run, weight_tile,
+    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, Tiles, network_pass, predict, prediction,
+    train, training_run,
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
@@ -24,6 +24,7 @@ from fastnn.backends import MANY
 from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
+from fastnn.optimizers import RULES
 
 cnp.import_array()
 
@@ -67,13 +68,13 @@ cdef class Engine:
     cdef readonly object network
     cdef Workspace spare
     cdef object team  # a TeamSize
-    cdef weight_tile *tiles
-    cdef int64_t n_tiles
-    cdef int tile_threads  # among how many they are shared out
+    cdef Tiles tiles  # of the layers that train
+    cdef int lowest  # of them
+    cdef bint all_train
     cdef double flops_per_row
     cdef int64_t part_rows
     cdef fnn_step step
-    cdef double beta1_power, beta2_power, clip_norm
+    cdef double weight_decay, beta1_power, beta2_power, clip_norm
     cdef double *squares
     cdef tuple rates  # of dropout, [k] that of h_k
     cdef fnn_dropout *dropout  # NULL: none
@@ -107,30 +108,6 @@ cdef class Engine:
         for k in range(self.n_layers):
             self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k],
                                                 network.layer_sizes[k + 1], kinds[k], k > 0)
-        self._lay_tiles()
-
-    def _lay_tiles(self):
-        cdef int k
-        tiles = [(k, tile, cost) for k, (n_out, n_in) in enumerate(self.network.shapes)
-                 for tile, cost in self.kernels.tiles(n_in, n_out)]
-        self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
-        for k, tile, cost in tiles:
-            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
-            self.n_tiles += 1
-        self.tile_threads = 1
-
-    cdef int _share_tiles(self, int size) except -1:
-        """The most expensive first, each to the thread with the least so far (Graham, 1969)."""
-        cdef int64_t i
-        if size == self.tile_threads:
-            return 0
-        loads = [0] * size
-        for i in sorted(range(self.n_tiles), key=lambda i: -self.tiles[i].cost):
-            thread = min(range(size), key=loads.__getitem__)
-            loads[thread] += self.tiles[i].cost
-            self.tiles[i].thread = thread
-        self.tile_threads = size
-        return 0
 
     @property
     def isa(self):
@@ -189,7 +166,8 @@ cdef class Engine:
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
         run.flops_per_row = self.flops_per_row
         k = self._team_size(run.n_order, self.flops_per_row)
-        self._run(&run, k, X, y, sample_weight, self._opened(loss))
+        tiles = Tiles(self.kernels, self.network.shapes, range(self.n_layers))
+        self._run(&run, k, tiles, X, y, sample_weight, self._opened(loss))
         n = self.network.n_parameters
         flat, gradient = np.empty(n, self.network.dtype), np.empty(n, self.network.dtype)
         self.get_parameters(flat)
@@ -208,30 +186,30 @@ cdef class Engine:
         return np.asarray(order)
 
     def start(self, options):
-        cdef int k
-        optimizer = options.optimizer
-        cdef bint is_adam = optimizer.name == "adam"
+        cdef int k, i
+        rule = options.optimizer.rule
         memset(&self.step, 0, sizeof(fnn_step))
         self.step.l2, self.step.l1 = options.l2, options.l1
         self.step.clip_value, self.clip_norm = options.clip_value or 0, options.clip_norm or 0
         self.step.update = self.clip_norm == 0
+        self.step.rule, self.step.momentum = list(RULES).index(rule.name), rule.momentum
+        self.step.beta1, self.step.beta2, self.step.eps = rule.beta1, rule.beta2, rule.eps
+        self.weight_decay = rule.weight_decay
         self.loss, self.part = self._opened(options.loss), 0
         self.beta1_power = self.beta2_power = 1
-        if is_adam:
-            self.step.optimizer = FNN_ADAM
-            self.step.beta1, self.step.beta2 = optimizer.betas
-            self.step.eps = optimizer.eps
-        else:
-            self.step.optimizer = FNN_SGD
-            self.step.momentum, self.step.nesterov = optimizer.momentum, optimizer.nesterov
+        factors = options.learning_rate_factors or (1.0,) * self.n_layers
+        trained = [k for k in range(self.n_layers) if factors[k] > 0]
+        self.lowest, self.all_train = trained[0], len(trained) == self.n_layers
+        self.tiles = Tiles(self.kernels, self.network.shapes, trained)
         self.state_memory = Memory()
         for k in range(self.n_layers):
-            self.layers[k].m = self.layers[k].v = self.layers[k].gradient = NULL
-            if is_adam or self.step.momentum != 0:
-                self.layers[k].m = self._take_like_W(k)
-            if is_adam:
-                self.layers[k].v = self._take_like_W(k)
-            if self.clip_norm > 0:
+            self.layers[k].learning_rate_factor = factors[k]
+            self.layers[k].gradient = NULL
+            for i in range(2):
+                self.layers[k].state[i] = NULL
+                if i < rule.n_states and factors[k] > 0:
+                    self.layers[k].state[i] = self._take_like_W(k)
+            if self.clip_norm > 0:  # a frozen layer's stays zero
                 self.layers[k].gradient = self._take_like_W(k)
         if self.clip_norm > 0:
             self.squares = <double *> self.state_memory.take(self.n_neurons * sizeof(double))
@@ -256,7 +234,7 @@ cdef class Engine:
         cdef training_run run
         cdef int size, k
         memset(&run, 0, sizeof(run))
-        run.net.layers = self.layers
+        run.net.layers, run.net.lowest = self.layers, self.lowest
         run.order = &order[0]
         run.n_order = order.shape[0]
         run.batch_size = min(batch_size, run.n_order)
@@ -270,6 +248,7 @@ cdef class Engine:
         run.net.dropout = self.dropout
         run.learning_rates = &learning_rates[0]
         run.rate_stride = learning_rates.strides[0] // sizeof(double)
+        run.weight_decay = self.weight_decay
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self.flops_per_row
@@ -278,12 +257,13 @@ cdef class Engine:
             self.team = TeamSize(size, not self.n_threads_given)
         size, run.seconds = self.team.next_call(seconds)
         self.part = 0
-        self._run(&run, size, X, y, sample_weight, self.loss)
+        self._run(&run, size, self.tiles, X, y, sample_weight, self.loss)
         self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part
         self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
 
-    cdef int _run(self, training_run *run, int size, X, y, sample_weight, tuple loss) except -1:
+    cdef int _run(self, training_run *run, int size, Tiles tiles, X, y, sample_weight,
+                  tuple loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k
         cdef int64_t parts = (run.batch_size + self.part_rows - 1) // self.part_rows
@@ -296,11 +276,11 @@ cdef class Engine:
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.net.n_layers, run.net.output = self.n_layers, self.output
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
-        run.is_small = (size == 1 and self.is_one_vector and run.step.update
+        run.is_small = (size == 1 and self.is_one_vector and run.step.update and self.all_train
                         and run.batch_size <= self.kernels.table.small_rows
                         and run.net.layers[0].gradient == NULL and run.net.dropout == NULL)
-        self._share_tiles(size)
-        run.tiles, run.n_tiles = self.tiles, self.n_tiles
+        tiles.share(size)
+        run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
         fnn_barrier_init(&run.barrier)
         with nogil:
             train(run, size)

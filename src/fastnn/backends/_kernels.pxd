@@ -5,7 +5,7 @@ from numpy cimport PyArray_DATA
 
 cdef extern from "fastnn.h" nogil:
     enum:
-        FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_SGD, FNN_ADAM
+        FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_ADAM
 
     ctypedef struct fnn_matrix:
         void *data
@@ -38,9 +38,9 @@ cdef extern from "fastnn.h" nogil:
         int64_t n_in, n_out
         int activation
         fnn_matrix W, Wt
-        void *m
-        void *v
+        void *state[2]
         void *gradient
+        double learning_rate_factor
 
     ctypedef struct fnn_activity:
         fnn_matrix a, h, delta
@@ -49,9 +49,9 @@ cdef extern from "fastnn.h" nogil:
         int64_t block, n_blocks, panel, n_panels
 
     ctypedef struct fnn_step:
-        int optimizer, first, last, update
-        double learning_rate, l2, l1, momentum, nesterov
-        double beta1, beta2, eps, inverse_root, clip_value
+        int rule, first, last, update
+        double learning_rate, decay, l2, l1
+        double momentum, beta1, beta2, eps, inverse_root, clip_value
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group

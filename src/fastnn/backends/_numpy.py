@@ -10,7 +10,8 @@ the input has no such thing.
     backward    dW_k = delta_k^T h_{k-1} + l2 W_k + l1 sign(W_k)
                 db_k = sum over rows of delta_k
                 delta_{k-1} = (delta_k W_k) * g'_{k-1}(a_{k-1}) * s_{k-1}    where delta_k = dJ/da_k
-    descent     W <- W - learning_rate * step
+    descent     W <- (1 - learning_rate * weight_decay) W - learning_rate * step
+                b <- b - learning_rate * step
 
 Obvious rather than fast; this is what every other backend is tested against.
 """
@@ -29,34 +30,15 @@ from ..checks import check_X
 from ..losses import Loss
 from ..losses import get as get_loss
 from ..network import Network
-from ..optimizers import SGD, Adam
 from ..options import TrainingOptions
 from . import MANY
 from ._numpy_activations import ACTIVATIONS
 from ._numpy_losses import LOSSES, OUTPUTS
+from ._numpy_optimizers import STEPS
 from ._numpy_random import dropout_factors, shuffled
 
 Array = NDArray[Any]
 
-# ---- optimizers: the step from the gradient g; `state` belongs to one training run ----
-
-
-def sgd(optimizer: SGD, state: dict[str, Any], g: Array, learning_rate: float) -> Array:
-    state["buf"] = optimizer.momentum * state.get("buf", 0) + g
-    step = g + optimizer.momentum * state["buf"] if optimizer.nesterov else state["buf"]
-    return np.asarray(learning_rate * step)
-
-
-def adam(optimizer: Adam, state: dict[str, Any], g: Array, learning_rate: float) -> Array:
-    beta1, beta2 = optimizer.betas
-    state["t"] = t = state.get("t", 0) + 1
-    state["m"] = m = beta1 * state.get("m", 0) + (1 - beta1) * g
-    state["v"] = v = beta2 * state.get("v", 0) + (1 - beta2) * g * g
-    scale = learning_rate / (1 - beta1**t)
-    return np.asarray(scale * m / (np.sqrt(v) / math.sqrt(1 - beta2**t) + optimizer.eps))
-
-
-STEPS: dict[str, Callable[..., Array]] = {"sgd": sgd, "adam": adam}
 
 # ---- clipping of the flat gradient g ----
 
@@ -133,7 +115,10 @@ class Engine:
 
     def start(self, options: TrainingOptions) -> None:
         self._options = options
-        self._state: dict[str, Any] = {}
+        self._t = 0
+        n_states = options.optimizer.rule.n_states
+        self._state = [np.zeros_like(self._flat) for _ in range(n_states)]
+        self._factors = options.learning_rate_factors or (1.0,) * self.network.n_layers
 
     def train(
         self,
@@ -150,21 +135,27 @@ class Engine:
     ) -> tuple[int, float]:
         deadline, sum_of_losses = time.perf_counter() + seconds, 0.0
         options, done = self._options, 0
-        step_of = STEPS[options.optimizer.name]
         with np.errstate(over="ignore", invalid="ignore"):
             while position < len(order) and done < max_steps:
                 rows = order[position : position + batch_size]
                 s = self._dropout(epoch, np.arange(position, position + len(rows)))
                 total, g = self._gradient(
-                    X, y, sample_weight, options.loss, options.l2, options.l1, rows, s
+                    X,
+                    y,
+                    sample_weight,
+                    options.loss,
+                    options.l2,
+                    options.l1,
+                    rows,
+                    s,
+                    self._factors,
                 )
                 if options.clip_value is not None:
                     g = clip_values(g, options.clip_value)
                 if options.clip_norm is not None:
                     g = clip_norm(g, options.clip_norm)
-                step = step_of(options.optimizer, self._state, g, float(learning_rates[done]))
                 # One assignment of a new array: an interrupt finds the old or the new parameters.
-                self._flat = self._flat - step
+                self._flat = self._after_step(g, float(learning_rates[done]))
                 position += len(rows)
                 done += 1
                 sum_of_losses += total
@@ -179,6 +170,20 @@ class Engine:
             dropout_factors(options.seed, epoch, k, rate, positions, sizes[k])
             for k, rate in enumerate(options.dropout)
         ]
+
+    def _after_step(self, g: Array, learning_rate: float) -> Array:
+        """The parameters after a step from the gradient g."""
+        rule, flat = self._options.optimizer.rule, self._flat.copy()
+        self._t += 1
+        step = STEPS[rule.name](rule, self._state, self._t, g)
+        for W, b, W_step, b_step, factor in zip(
+            *self.network.views(flat), *self.network.views(step), self._factors, strict=True
+        ):
+            rate = learning_rate * factor
+            W -= rate * rule.weight_decay * W
+            W -= rate * W_step
+            b -= rate * b_step
+        return flat
 
     def _forward(self, X: Array, s: Sequence[Array] = ()) -> tuple[list[Any], list[Any]]:
         """a = [None, a_1, ..., a_{L+1}] and h = [X, h_1, ..., h_{L+1}]; a_k, h_k: (n, D_k)."""
@@ -195,21 +200,24 @@ class Engine:
         return a, h
 
     def _backward(
-        self, a: list[Any], h: list[Any], s: Sequence[Array], delta: Array
+        self, a: list[Any], h: list[Any], s: Sequence[Array], delta: Array, lowest: int
     ) -> tuple[list[Any], list[Any]]:
-        """dW_1, ... (D_k, D_{k-1}) and db_1, ... (D_k,) from delta_{L+1} (n, D_{L+1})."""
+        """dW_1, ... (D_k, D_{k-1}) and db_1, ... (D_k,) from delta_{L+1} (n, D_{L+1}).
+
+        None for the layers below the lowest.
+        """
         W, _ = _from_1(self.network.views(self._flat))
         g_prime: list[Any] = [None, *(ACTIVATIONS[name][1] for name in self.network.activations)]
         dW: list[Any] = [None] * len(W)
         db: list[Any] = [None] * len(W)
-        for k in reversed(range(1, len(W))):
+        for k in reversed(range(lowest, len(W))):
             dW[k] = delta.T @ h[k - 1]
             db[k] = delta.sum(axis=0)
-            if k > 1:
+            if k > lowest:
                 delta = (delta @ W[k]) * g_prime[k - 1](a[k - 1])
                 if s:
                     delta = delta * s[k - 1].astype(delta.dtype)
-        return dW[1:], db[1:]
+        return dW, db
 
     def _gradient(
         self,
@@ -221,20 +229,26 @@ class Engine:
         l1: float,
         rows: Array | None,
         s: Sequence[Array] = (),
+        factors: Sequence[float] = (),
     ) -> tuple[float, Array]:
-        """sum_t w_t l_t, and the flat gradient of J, over the chosen rows."""
+        """sum_t w_t l_t, and the flat gradient of J, over the chosen rows.
+
+        The gradient is left at 0 in layers whose factor is 0.
+        """
         a, h = self._forward(self._read(X, rows), s)
         f, y, w = h[-1], self._targets(y, rows), _weights(sample_weight, rows)
         losses, dl_da = self._loss(loss, a[-1], f, y)
         delta = dl_da / len(f)
         if w is not None:
             delta = w[:, np.newaxis] * delta
-        gradient = np.empty_like(self._flat)
-        W, _ = self.network.views(self._flat)
-        dW, db = self.network.views(gradient)
-        for k, (dW_k, db_k) in enumerate(zip(*self._backward(a, h, s, delta), strict=True)):
-            dW[k][...] = dW_k + l2 * W[k] + l1 * np.sign(W[k])
-            db[k][...] = db_k
+        gradient = np.zeros_like(self._flat)
+        W, _ = _from_1(self.network.views(self._flat))
+        dW, db = _from_1(self.network.views(gradient))
+        trained = [k for k in range(1, len(W)) if not factors or factors[k - 1] > 0]
+        dW_data, db_data = self._backward(a, h, s, delta, min(trained))
+        for k in trained:
+            dW[k][...] = dW_data[k] + l2 * W[k] + l1 * np.sign(W[k])
+            db[k][...] = db_data[k]
         return _weighted_sum(losses, w), gradient
 
     def _loss(self, loss: str | Loss, a: Array, f: Array, y: Array) -> tuple[Array, Array]:

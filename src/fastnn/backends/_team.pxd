@@ -2,8 +2,8 @@
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    fnn_activity, fnn_barrier, fnn_counter, fnn_dropout, fnn_flag, fnn_input, fnn_kernels,
-    fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
+    Kernels, Memory, fnn_activity, fnn_barrier, fnn_counter, fnn_dropout, fnn_flag, fnn_input,
+    fnn_kernels, fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
 cdef enum:
@@ -21,6 +21,7 @@ ctypedef struct network_pass:
     const fnn_kernels *kernels
     fnn_layer *layers
     int n_layers
+    int lowest  # layer, from 0, that dW is wanted of
     int output
     const fnn_dropout *dropout  # [k] that of h_k; NULL: none
     fnn_activity *activity
@@ -36,6 +37,15 @@ ctypedef struct weight_tile:
     int thread  # whose it is
 
 
+cdef class Tiles:
+    """The weights of some of the layers, tile by tile, as a team shares them out."""
+    cdef Memory memory
+    cdef weight_tile *tiles
+    cdef int64_t n_tiles
+    cdef int n_threads  # that share them
+    cdef int share(self, int n_threads) except -1
+
+
 # Steps over order[batch:], the first `part` rows of the first batch being done with.
 ctypedef struct training_run:
     network_pass net
@@ -49,6 +59,7 @@ ctypedef struct training_run:
     double *squares  # for every neuron, with clip_norm
     const double *learning_rates  # of the steps to come, rate_stride apart (0: one for all)
     int64_t rate_stride, max_steps
+    double weight_decay
     double beta1_power, beta2_power  # beta^t of the last step
     const weight_tile *tiles
     int64_t n_tiles

@@ -17,9 +17,9 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, fnn_activity, fnn_barrier_wait, fnn_counter_add, fnn_counter_get, fnn_counter_move,
-    fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get,
-    fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
+    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_counter_add, fnn_counter_get,
+    fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout,
+    fnn_flag_get, fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -40,6 +40,32 @@ def _after_fork_in_child():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef class Tiles:
+    def __cinit__(self, Kernels kernels, shapes, layers):
+        """shapes: of every W; layers: the numbers, from 0, of those to be updated."""
+        tiles = [(k, tile, cost) for k in layers
+                 for tile, cost in kernels.tiles(shapes[k][1], shapes[k][0])]
+        self.memory = Memory()
+        self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
+        for k, tile, cost in tiles:
+            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
+            self.n_tiles += 1
+        self.n_threads = 1
+
+    cdef int share(self, int n_threads) except -1:
+        """The most expensive first, each to the thread with the least so far (Graham, 1969)."""
+        cdef int64_t i
+        if n_threads == self.n_threads:
+            return 0
+        loads = [0] * n_threads
+        for i in sorted(range(self.n_tiles), key=lambda i: -self.tiles[i].cost):
+            thread = min(range(n_threads), key=loads.__getitem__)
+            loads[thread] += self.tiles[i].cost
+            self.tiles[i].thread = thread
+        self.n_threads = n_threads
+        return 0
 
 
 cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
@@ -69,7 +95,7 @@ cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1)
 cdef void backward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     cdef int k
     cdef fnn_dropout dropout
-    for k in range(net.n_layers - 1, 0, -1):
+    for k in range(net.n_layers - 1, net.lowest, -1):
         net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta,
                              net.layers[k - 1].activation, dropout_of(net, k, rows, &dropout),
                              &net.activity[k], r0, r1)
@@ -219,8 +245,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         n = min(run.batch_size, run.n_order - batch)
         part_n = min(run.part_rows, n - part)
         step.first, step.last = part == 0, part + part_n == n
-        step.learning_rate = rate
-        if step.optimizer == FNN_ADAM:
+        step.learning_rate, step.decay = rate, rate * run.weight_decay
+        if step.rule == FNN_ADAM:
             if step.first:
                 beta1_power *= step.beta1
                 beta2_power *= step.beta2
