@@ -11,13 +11,14 @@ import numpy as np
 
 from . import backends, checks, training
 from .callbacks import Callback, History, Run, collect
+from .lbfgs import LBFGSTraining
 from .losses import Loss, with_smoothing
 from .metrics import collect as collect_metrics
 from .metrics import scores
 from .network import Network
-from .optimizers import Optimizer
+from .optimizers import LBFGS, Optimizer
 from .optimizers import get as get_optimizer
-from .options import TrainingOptions
+from .options import BATCH_SIZE, LEARNING_RATE, TrainingOptions
 from .schedules import LearningRate
 
 if TYPE_CHECKING:
@@ -212,9 +213,9 @@ class MLP:
         X: ArrayLike,
         y: ArrayLike,
         epochs: int = 10,
-        batch_size: int | None = 128,
-        optimizer: str | Optimizer = "adam",
-        learning_rate: LearningRate = 1e-3,
+        batch_size: int | None = BATCH_SIZE,
+        optimizer: str | Optimizer | LBFGS = "adam",
+        learning_rate: LearningRate = LEARNING_RATE,
         loss: str | Loss | None = None,
         l2: float = 0.0,
         l1: float = 0.0,
@@ -238,7 +239,7 @@ class MLP:
                        0/1 (n, n_out), or (n,) if n_out is 1, for sigmoid; values of the same shapes
                        for identity and exp (for several quantiles a column for each target)
         batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
-                       trained on like the others.
+                       trained on like the others. LBFGS always takes all samples.
         optimizer      the name of one of `fastnn.optimizers`, such as "sgd" or "adamw", or such an
                        object
         learning_rate  above 0; or a schedule of `fastnn.schedules`; or any function f(step) of the
@@ -286,6 +287,7 @@ class MLP:
             raise RuntimeError("fit is already running on this model")
         try:
             loss = checks.check_loss(loss, self.network.output)
+            optimizer = get_optimizer(optimizer)
             data, held = training.split(
                 X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
             )
@@ -298,7 +300,7 @@ class MLP:
                 if batch_size is None
                 else checks.check_count(batch_size, "batch_size"),
                 options=TrainingOptions(
-                    get_optimizer(optimizer),
+                    optimizer,
                     with_smoothing(loss, label_smoothing),
                     l2=checks.check_amount(l2, "l2"),
                     l1=checks.check_amount(l1, "l1"),
@@ -313,7 +315,8 @@ class MLP:
                 callbacks=collect(callbacks, verbose),
                 metrics=training.check_metrics(metrics, held, self.network),
             )
-            return training.Training(self, self._new_engine(), plan).fit()
+            run = LBFGSTraining if isinstance(optimizer, LBFGS) else training.Training
+            return run(self, self._new_engine(), plan).fit()
         finally:
             self._fitting.release()
 

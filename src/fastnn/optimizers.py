@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .checks import check_amount
+from .checks import check_amount, check_count
 from .network import known
 
 # The rules by which an engine makes steps, one function each in every backend, and the number of
@@ -186,6 +186,32 @@ class Lion:
         return _rule("lion", beta1=beta1, beta2=beta2, weight_decay=self.weight_decay)
 
 
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS (Byrd et al., 1995), by SciPy, on all samples at once: for small data.
+
+    An epoch of fit is an iteration: a direction from the last history_size changes of W and g, and
+    a search along it, which takes one pass over the data, sometimes a few. Training ends before the
+    last epoch where the largest element of |g| is at most tolerance_grad, where an iteration lowers
+    the objective J by no more than tolerance_change * max(|J|, 1), and where rounding leaves
+    nothing to gain: float64 comes further than float32.
+
+    It has no learning rate and takes no batches; fit refuses what does not go with it.
+    Needs SciPy: pip install 'fastnn-cpu[lbfgs]'. Raises ValueError for a history_size below 1 or a
+    negative tolerance.
+    """
+
+    history_size: int = 10
+    tolerance_grad: float = 1e-5
+    tolerance_change: float = 1e-9
+
+    def __post_init__(self) -> None:
+        check_count(self.history_size, "history_size")
+        check_amount(self.tolerance_grad, "tolerance_grad")
+        check_amount(self.tolerance_change, "tolerance_change")
+
+
+# Those whose steps are an engine's.
 Optimizer = SGD | Adagrad | RMSprop | Adam | AdamW | Lion
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": SGD,
@@ -197,11 +223,13 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def get(optimizer: str | Optimizer) -> Optimizer:
+def get(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
     """The optimizer itself; a name stands for the one with its default constants."""
-    if isinstance(optimizer, Optimizer):
+    if isinstance(optimizer, Optimizer | LBFGS):
         return optimizer
-    return OPTIMIZERS[known(optimizer, tuple(OPTIMIZERS), "optimizer")]()
+    if optimizer == "lbfgs":
+        return LBFGS()
+    return OPTIMIZERS[known(optimizer, (*OPTIMIZERS, "lbfgs"), "optimizer")]()
 
 
 def _rule(name: str, **constants: float) -> Rule:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .losses import Loss
-from .optimizers import Optimizer
+from .optimizers import LBFGS, Optimizer, Rule
+
+# What `MLP.fit` takes where nothing else is said.
+BATCH_SIZE = 128
+LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
     """Checked values, handed from `MLP.fit` down to an engine as they are."""
 
-    optimizer: Optimizer
+    optimizer: Optimizer | LBFGS
     loss: Loss
     l2: float = 0.0
     l1: float = 0.0
@@ -21,3 +25,9 @@ class TrainingOptions:
     seed: int = 0  # with the epoch, what dropout's random numbers depend on
     clip_value: float | None = None
     clip_norm: float | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """The optimizer's, for an engine."""
+        assert not isinstance(self.optimizer, LBFGS), "L-BFGS is not an engine's"
+        return self.optimizer.rule

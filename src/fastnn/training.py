@@ -139,6 +139,8 @@ def check_metrics(
 class Training:
     """One run of fit on one engine; the model's own weights change only at the ends of epochs."""
 
+    advice = "Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
+
     def __init__(self, net: MLP, engine: Engine, plan: Plan) -> None:
         self.net, self.engine, self.plan = net, engine, plan
         rows = plan.training.rows
@@ -154,16 +156,10 @@ class Training:
 
     def fit(self) -> dict[str, list[float]]:
         """Train; returns the history."""
-        plan, run = self.plan, self.run
-        self.engine.start(plan.options)
-        self.net.history = run.history
+        self.net.history = self.run.history
         try:
             self._tell("on_train_begin")
-            for epoch in range(1, plan.epochs + 1):
-                self._epoch(epoch)
-                self._tell("on_epoch_end")
-                if run.stop:
-                    break
+            self._epochs()
         except BaseException:
             for values in self.run.history.values():  # Ctrl-C may have left half an entry
                 del values[self.n_entered :]
@@ -172,7 +168,15 @@ class Training:
             raise
         finally:
             self._tell("on_train_end")
-        return run.history
+        return self.run.history
+
+    def _epochs(self) -> None:
+        self.engine.start(self.plan.options)
+        for epoch in range(1, self.plan.epochs + 1):
+            self._epoch(epoch)
+            self._tell("on_epoch_end")
+            if self.run.stop:
+                break
 
     def _epoch(self, epoch: int) -> None:
         run, plan, start = self.run, self.plan, time.perf_counter()
@@ -188,17 +192,21 @@ class Training:
 
         flat = self._parameters()
         loss = run.loss + self.net.network.penalty(flat, plan.options.l2, plan.options.l1)
-        if not (math.isfinite(loss) and np.isfinite(flat).all()):
-            self._diverged()
-        entry = {"loss": loss, **self._validate()}
-        entry |= {
+        numbers = {
             "learning_rate": last_rate,
             "seconds": seconds,
             "samples_per_second": run.n_samples / seconds,
         }
+        self._end_epoch(flat, loss, numbers)
+
+    def _end_epoch(self, flat: Array, loss: float, numbers: dict[str, float]) -> None:
+        """Make the epoch's parameters the model's, and an entry in the history."""
+        if not (math.isfinite(loss) and np.isfinite(flat).all()):
+            self._diverged()
+        entry = {"loss": loss, **self._validate(), **numbers}
         self.net._take(flat, epochs=1)
         for name, value in entry.items():
-            run.history.setdefault(name, []).append(value)
+            self.run.history.setdefault(name, []).append(value)
         self.n_entered += 1
 
     def _steps(self, order: Array) -> float:
@@ -281,7 +289,7 @@ class Training:
         raise DivergenceError(
             f"the loss or the weights became NaN or infinite in epoch {self.run.epoch}; "
             "the weights of the last finite epoch are kept. "
-            "Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
+            f"{self.advice}"
         )
 
     def _tell(self, event: str) -> None:

@@ -85,8 +85,9 @@ class Engine(Protocol):
         loss: str | Loss,
         l2: float,
         l1: float,
+        rows: NDArray[Any] | None = None,
     ) -> tuple[float, NDArray[Any]]:
-        """The objective J, penalty included, and its gradient, flat like the parameters."""
+        """The objective J over the chosen samples, penalty included, and its gradient, flat."""
         ...
 
     def shuffled(self, rows: NDArray[Any], seed: int, epoch: int) -> NDArray[Any]:

@@ -151,13 +151,18 @@ cdef class Engine:
             sum_of_losses += p.losses[r]
         return f, sum_of_losses / p.n
 
-    def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1):
+    def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1, rows=None):
         cdef training_run run
+        cdef const int64_t[::1] order
         cdef double no_rate = 0
         cdef Memory memory = Memory()
         cdef int k
         memset(&run, 0, sizeof(run))
-        run.n_order = run.batch_size = X.shape[0]
+        run.n_order = X.shape[0]
+        if rows is not None:
+            order = rows
+            run.order, run.n_order = &order[0], order.shape[0]
+        run.batch_size = run.n_order
         run.seconds, run.max_steps = INFINITY, MANY
         run.learning_rates = &no_rate
         run.net.layers = <fnn_layer *> memory.take(self.n_layers * sizeof(fnn_layer))
@@ -176,7 +181,7 @@ cdef class Engine:
             self.kernels.table.unpack(&self.layers[k], run.net.layers[k].gradient, address(dW),
                                       address(db))
             dW += l2 * W[k] + l1 * np.sign(W[k])
-        return run.sum_of_losses / X.shape[0] + self.network.penalty(flat, l2, l1), gradient
+        return run.sum_of_losses / run.n_order + self.network.penalty(flat, l2, l1), gradient
 
     def shuffled(self, rows, uint64_t seed, uint64_t epoch):
         cdef int64_t[::1] order = rows.copy()
@@ -187,7 +192,7 @@ cdef class Engine:
 
     def start(self, options):
         cdef int k, i
-        rule = options.optimizer.rule
+        rule = options.rule
         memset(&self.step, 0, sizeof(fnn_step))
         self.step.l2, self.step.l1 = options.l2, options.l1
         self.step.clip_value, self.clip_norm = options.clip_value or 0, options.clip_norm or 0

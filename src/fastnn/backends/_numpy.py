@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,10 +105,12 @@ class Engine:
         loss: str | Loss,
         l2: float,
         l1: float,
+        rows: Array | None = None,
     ) -> tuple[float, Array]:
         with np.errstate(over="ignore", invalid="ignore"):
-            total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, None)
-        return total / len(X) + self.network.penalty(self._flat, l2, l1), gradient
+            total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, rows)
+        n = len(X if rows is None else rows)
+        return total / n + self.network.penalty(self._flat, l2, l1), gradient
 
     def shuffled(self, rows: Array, seed: int, epoch: int) -> Array:
         return shuffled(rows, seed, epoch)
@@ -116,8 +118,7 @@ class Engine:
     def start(self, options: TrainingOptions) -> None:
         self._options = options
         self._t = 0
-        n_states = options.optimizer.rule.n_states
-        self._state = [np.zeros_like(self._flat) for _ in range(n_states)]
+        self._state = [np.zeros_like(self._flat) for _ in range(options.rule.n_states)]
         self._factors = options.learning_rate_factors or (1.0,) * self.network.n_layers
 
     def train(
@@ -173,7 +174,7 @@ class Engine:
 
     def _after_step(self, g: Array, learning_rate: float) -> Array:
         """The parameters after a step from the gradient g."""
-        rule, flat = self._options.optimizer.rule, self._flat.copy()
+        rule, flat = self._options.rule, self._flat.copy()
         self._t += 1
         step = STEPS[rule.name](rule, self._state, self._t, g)
         for W, b, W_step, b_step, factor in zip(

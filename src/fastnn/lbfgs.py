@@ -1,0 +1,123 @@
+"""Training by L-BFGS: SciPy's minimizer on the objective over all samples, as the engine has it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import Engine
+from .optimizers import LBFGS
+from .options import BATCH_SIZE, LEARNING_RATE
+from .training import Plan, Training
+
+if TYPE_CHECKING:
+    from .mlp import MLP
+
+Array = NDArray[Any]
+
+# A gradient is summed over calls of at most so much work, so that Ctrl-C is prompt. Not by the
+# clock: how a sum is cut decides its last bits.
+FLOPS_PER_CALL = 2e9
+
+
+class LBFGSTraining(Training):
+    """One run of fit whose epochs are iterations of L-BFGS.
+
+    The engine holds whatever point the search tries; the model holds the last iteration's.
+    """
+
+    advice = "Try inputs scaled to about mean 0 and variance 1."
+
+    def __init__(self, net: MLP, engine: Engine, plan: Plan) -> None:
+        super().__init__(net, engine, plan)
+        _refuse(plan, len(self.rows))
+        self.minimize = _minimize()
+        self.run.learning_rate = math.nan
+        self.sound = False  # an exception finds the engine somewhere on a search
+
+    def _epochs(self) -> None:
+        optimizer = self.plan.options.optimizer
+        assert isinstance(optimizer, LBFGS)
+        self.began, self.evaluations = time.perf_counter(), 0
+        self.minimize(
+            self._objective,
+            self._parameters().astype(np.float64),
+            jac=True,
+            method="L-BFGS-B",
+            callback=self._end_iteration,
+            options={
+                "maxiter": self.plan.epochs,
+                "maxfun": 2**31 - 1,
+                "maxcor": optimizer.history_size,
+                "gtol": optimizer.tolerance_grad,
+                "ftol": optimizer.tolerance_change,
+            },
+        )
+
+    def _objective(self, x: Array) -> tuple[float, Array]:
+        """J and its gradient, in float64, at the parameters x rounded to the network's dtype."""
+        network, data, options = self.net.network, self.plan.training, self.plan.options
+        run, n = self.run, len(self.rows)
+        run.epoch, run.position = self.n_entered + 1, 0
+        with np.errstate(over="ignore"):
+            flat = x.astype(network.dtype)
+        self.engine.set_parameters(flat)
+        total, gradient = 0.0, np.zeros(len(x))
+        size = max(1, int(FLOPS_PER_CALL / network.flops_per_sample))
+        for start in range(0, n, size):
+            rows = self.rows[start : start + size]
+            value, part = self.engine.loss_and_gradients(
+                data.X, data.y, data.sample_weight, options.loss, 0.0, 0.0, rows
+            )
+            total += len(rows) * value
+            gradient += len(rows) / n * part.astype(np.float64)
+            run.position += len(rows)
+            run.loss = total / run.position
+            if not math.isfinite(run.loss):
+                self._diverged()
+            self._tell("on_progress")
+        self.evaluations += 1
+        for dW, W in zip(network.views(gradient)[0], network.views(flat)[0], strict=True):
+            dW += options.l2 * W
+        return run.loss + network.penalty(flat, options.l2, 0.0), gradient
+
+    def _end_iteration(self, intermediate_result: Any) -> None:
+        """SciPy tells of the point that a search has ended at, and of its objective."""
+        flat = intermediate_result.x.astype(self.net.network.dtype)
+        self.engine.set_parameters(flat)
+        seconds = time.perf_counter() - self.began
+        speed = self.evaluations * len(self.rows) / seconds
+        numbers = {"seconds": seconds, "samples_per_second": speed}
+        self._end_epoch(flat, float(intermediate_result.fun), numbers)
+        try:
+            self._tell("on_epoch_end")
+        except StopIteration as error:
+            raise RuntimeError("a callback raised StopIteration") from error
+        if self.run.stop:
+            raise StopIteration  # how SciPy is told to
+        self.began, self.evaluations = time.perf_counter(), 0
+
+
+def _refuse(plan: Plan, n: int) -> None:
+    """What would be ignored, for n samples, is refused."""
+    if plan.learning_rate != LEARNING_RATE:
+        raise ValueError("LBFGS searches for the length of every step: leave learning_rate out")
+    if plan.batch_size != BATCH_SIZE and plan.batch_size < n:
+        raise ValueError("LBFGS takes all samples in every step: leave batch_size out")
+    for option in dataclasses.fields(plan.options):
+        own = option.name in ("optimizer", "loss", "l2", "seed")
+        if not own and getattr(plan.options, option.name) != option.default:
+            raise ValueError(f"{option.name} does not go with LBFGS")
+
+
+def _minimize() -> Any:
+    try:
+        return importlib.import_module("scipy.optimize").minimize
+    except ImportError:
+        raise ImportError("LBFGS needs SciPy: pip install 'fastnn-cpu[lbfgs]'") from None
