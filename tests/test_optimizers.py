@@ -1,5 +1,6 @@
 """Steps follow the published formulas and agree with scikit-learn and PyTorch."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -277,6 +278,9 @@ def torch_like(name, backend, dtype):
     return net, history
 
 
+torch_steps = functools.cache(make_torch_steps.torch_steps)  # the same for every backend
+
+
 def torch_tolerance(name, dtype):
     """Weights here are of size 1, whose spacing in float32 is 1.2e-7; each step adds roundings."""
     if dtype == "float64":
@@ -304,7 +308,7 @@ def test_steps_agree_with_stored_figures_of_pytorch(backend, dtype, name):
 @pytest.mark.parametrize("name", make_torch_steps.CASES)
 def test_steps_agree_with_pytorch_itself(backend, dtype, name):
     pytest.importorskip("torch", reason="PyTorch is not installed; its stored figures are tested")
-    W, b, _ = make_torch_steps.torch_steps(name, dtype)
+    W, b, _ = torch_steps(name, dtype)
     assert_close(torch_like(name, backend, dtype)[0], W + b, torch_tolerance(name, dtype))
 
 
