@@ -60,15 +60,17 @@ def test_frozen_layers_stay_as_they_are(backend, dtype, frozen, optimizer):
         assert (a.tobytes() == b.tobytes()) == (k % 3 in frozen)
 
 
-def test_above_frozen_layers_a_network_learns_as_if_alone(backend, dtype):
-    """Fixed layers below are no more than another input."""
+@pytest.mark.parametrize("limits", [{}, {"clip_value": 1e-3, "clip_norm": 1e-2}], ids=str)
+def test_above_frozen_layers_a_network_learns_as_if_alone(backend, dtype, limits):
+    """Fixed layers below are no more than another input, and have no part in a norm."""
     X, y = blobs(200)
     net = fastnn.MLP(LAYERS, "tanh", dtype=dtype, backend=backend)
     below = fastnn.MLP(LAYERS[:3], "tanh", "identity", dtype=dtype, backend=backend)
     below.weights, below.biases = net.weights[:2], net.biases[:2]
     above = fastnn.MLP(LAYERS[2:], dtype=dtype, backend=backend)
     above.weights, above.biases = net.weights[2:], net.biases[2:]
-    settings = {"epochs": 3, "batch_size": 32, "optimizer": "adamw", "learning_rate": 0.01}
+    settings = {"epochs": 3, "batch_size": 32, "optimizer": "adagrad", "learning_rate": 0.01}
+    settings |= limits
     net.fit(X, y, learning_rate_factors=(0, 0, 1), **settings)
     above.fit(np.tanh(below.forward(X)), y, **settings)
     tolerance = 1e-12 if dtype == "float64" else 1e-5  # tanh is NumPy's here
