@@ -102,6 +102,17 @@ def test_a_gradient_in_several_calls_is_the_same_sum(backend, monkeypatch):
     assert positions[:13] == [*range(7, 90, 7), 90]
 
 
+def test_the_loss_may_be_any(backend):
+    """Label smoothing and class weights are part of what is minimized, as in any other fit."""
+    X, y = blobs(90)
+    net = fitted(backend, 60, label_smoothing=0.2, class_weight="balanced", l2=0.1)
+    weights = 30 / np.bincount(y)[y]
+    soft = 0.8 * np.eye(3)[y] + 0.2 / 3
+    J, dW, db = net.loss_and_gradients(X, soft, l2=0.1, sample_weight=weights)
+    assert net.history["loss"][-1] == pytest.approx(J, rel=1e-9)
+    assert max(np.abs(gradient).max() for gradient in dW + db) < 1e-5
+
+
 def test_validation_part_does_not_touch_the_weights(backend):
     X, y = blobs(90)
     held = fastnn.network.random_stream(2, fastnn.network.STREAM_VALIDATION).permutation(90)[:30]
