@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
@@ -47,6 +48,9 @@ class Engine(Protocol):
 
     n_threads: int  # threads used at most
     isa: str  # instruction set, "" where the backend has no choice of it
+    # Where `train` was after its last whole step: position, and the sum of losses up to there. The
+    # parameters and get_state() are of that moment.
+    at_step: tuple[int, float]
 
     def __init__(self, network: Network, n_threads: int | None) -> None:
         """n_threads None: the backend decides."""
@@ -104,6 +108,17 @@ class Engine(Protocol):
         present parameters and leave the run as it is.
         """
 
+    def get_state(self) -> tuple[int, list[NDArray[Any]]]:
+        """The optimizer's state after the last whole step of the run that `start` began.
+
+        t, the steps taken, and as many arrays as the optimizer keeps, each (n_parameters,) of
+        network.dtype in the order of the parameters; copies.
+        """
+        ...
+
+    def set_state(self, t: int, arrays: Sequence[NDArray[Any]]) -> None:
+        """Go on, after `start`, from what get_state of the same backend gave: to the same bits."""
+
     def train(
         self,
         X: NDArray[Any],
@@ -116,6 +131,7 @@ class Engine(Protocol):
         seconds: float,
         max_steps: int = MANY,
         epoch: int = 0,
+        sum_of_losses: float = 0.0,
     ) -> tuple[int, float]:
         """Take steps on order[position : position + batch_size] and so on, a smaller last one too.
 
@@ -125,8 +141,9 @@ class Engine(Protocol):
         first. A step on n_batch samples follows (1/n_batch) sum_t w_t gradient_t plus the penalty's
         gradient, clipped. What dropout drops depends on `epoch`, in [0, 2^64), and on where in
         `order` a sample is.
-        Returns the new position and sum_t w_t l_t over the samples of this call, each l_t taken
-        before the step that used it. When it raises, no step is half done.
+        Returns the new position and `sum_of_losses`, to which every sample of this call, one after
+        the other, has added w_t l_t, taken before the step that used it: a pass over `order` has
+        the same sum, bit for bit, in however many calls. When it raises, no step is half done.
         """
         ...
 

@@ -54,6 +54,15 @@ cdef int64_t WIDEST_IN_LANES = 64
 INVALID_X = "X contains NaN or infinity, or values beyond {}"
 
 
+cdef double power(double beta, int64_t t) noexcept:
+    """beta^t as t steps multiply it up; 1 - beta^t is 1 long before the product can be so small."""
+    cdef double product = 1
+    while t > 0 and product > 1e-300:
+        product *= beta
+        t -= 1
+    return product
+
+
 cdef class Engine:
     """See `fastnn.backends.Engine`."""
     cdef Kernels kernels
@@ -81,6 +90,9 @@ cdef class Engine:
     cdef uint64_t seed
     cdef tuple loss  # that trains, opened
     cdef int64_t part  # rows already summed of a batch that the last call did not finish
+    cdef int64_t t  # whole steps of the run
+    cdef int n_states
+    cdef readonly object at_step
 
     def __cinit__(self, network, n_threads=None):
         cdef int k
@@ -200,7 +212,9 @@ cdef class Engine:
         self.step.rule, self.step.momentum = list(RULES).index(rule.name), rule.momentum
         self.step.beta1, self.step.beta2, self.step.eps = rule.beta1, rule.beta2, rule.eps
         self.weight_decay = rule.weight_decay
-        self.loss, self.part = self._opened(options.loss), 0
+        self.n_states = rule.n_states
+        self.loss, self.part, self.t = self._opened(options.loss), 0, 0
+        self.at_step = 0, 0.0
         self.beta1_power = self.beta2_power = 1
         factors = options.learning_rate_factors or (1.0,) * self.n_layers
         trained = [k for k in range(self.n_layers) if factors[k] > 0]
@@ -235,8 +249,9 @@ cdef class Engine:
 
     def train(self, X, y, sample_weight, const int64_t[::1] order, int64_t position,
               int64_t batch_size, const double[:] learning_rates, double seconds,
-              int64_t max_steps=MANY, uint64_t epoch=0):
+              int64_t max_steps=MANY, uint64_t epoch=0, double sum_of_losses=0.0):
         cdef training_run run
+        cdef int64_t batch
         cdef int size, k
         memset(&run, 0, sizeof(run))
         run.net.layers, run.net.lowest = self.layers, self.lowest
@@ -244,7 +259,9 @@ cdef class Engine:
         run.n_order = order.shape[0]
         run.batch_size = min(batch_size, run.n_order)
         run.part = self.part if position > 0 else 0
-        run.batch = position - run.part
+        run.batch = batch = position - run.part
+        run.sum_of_losses = sum_of_losses
+        run.sum_at_step = self.at_step[1] if run.part > 0 else sum_of_losses
         run.step, run.max_steps = self.step, max_steps
         run.clip_norm, run.squares = self.clip_norm, self.squares
         if self.dropout != NULL:
@@ -264,8 +281,36 @@ cdef class Engine:
         self.part = 0
         self._run(&run, size, self.tiles, X, y, sample_weight, self.loss)
         self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part
+        self.t += (run.batch - batch + run.batch_size - 1) // run.batch_size
+        self.at_step = run.batch, run.sum_at_step
         self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
+
+    def get_state(self):
+        cdef int i, k
+        arrays = []
+        for i in range(self.n_states):
+            flat = np.zeros(self.network.n_parameters, self.network.dtype)
+            for k, (W, b) in enumerate(zip(*self.network.views(flat))):
+                if self.layers[k].state[i] != NULL:  # a frozen layer has none
+                    self.kernels.table.unpack(&self.layers[k], self.layers[k].state[i], address(W),
+                                              address(b))
+            arrays.append(flat)
+        return self.t, arrays
+
+    def set_state(self, int64_t t, arrays):
+        cdef fnn_layer like_W
+        cdef int i, k
+        self.t = t
+        self.beta1_power = power(self.step.beta1, self.t)
+        self.beta2_power = power(self.step.beta2, self.t)
+        for i in range(self.n_states):
+            flat = np.ascontiguousarray(arrays[i], self.network.dtype)
+            for k, (W, b) in enumerate(zip(*self.network.views(flat))):
+                if self.layers[k].state[i] != NULL:
+                    like_W = self.layers[k]
+                    like_W.W.data, like_W.Wt.data = self.layers[k].state[i], NULL
+                    self.kernels.table.pack(address(W), address(b), &like_W)
 
     cdef int _run(self, training_run *run, int size, Tiles tiles, X, y, sample_weight,
                   tuple loss) except -1:

@@ -120,6 +120,13 @@ class Engine:
         self._t = 0
         self._state = [np.zeros_like(self._flat) for _ in range(options.rule.n_states)]
         self._factors = options.learning_rate_factors or (1.0,) * self.network.n_layers
+        self.at_step = 0, 0.0
+
+    def get_state(self) -> tuple[int, list[Array]]:
+        return self._t, list(self._state)
+
+    def set_state(self, t: int, arrays: Sequence[Array]) -> None:
+        self._t, self._state = t, list(arrays)
 
     def train(
         self,
@@ -133,8 +140,9 @@ class Engine:
         seconds: float,
         max_steps: int = MANY,
         epoch: int = 0,
+        sum_of_losses: float = 0.0,
     ) -> tuple[int, float]:
-        deadline, sum_of_losses = time.perf_counter() + seconds, 0.0
+        deadline = time.perf_counter() + seconds
         options, done = self._options, 0
         with np.errstate(over="ignore", invalid="ignore"):
             while position < len(order) and done < max_steps:
@@ -160,6 +168,7 @@ class Engine:
                 position += len(rows)
                 done += 1
                 sum_of_losses += total
+                self.at_step = position, sum_of_losses
                 if time.perf_counter() >= deadline:
                     break
         return position, sum_of_losses

@@ -64,7 +64,7 @@ ctypedef struct training_run:
     const weight_tile *tiles
     int64_t n_tiles
     double flops_per_row, seconds
-    double sum_of_losses
+    double sum_of_losses, sum_at_step  # so far, and at the end of the last whole step
     int stop
     fnn_barrier barrier
     # What the call took: seconds, and the part of them that each thread, and the least of all, had

@@ -272,6 +272,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             for r in range(part_n):
                 sum_of_losses += run.losses[r]
             run.sum_of_losses = sum_of_losses
+            if step.last:
+                run.sum_at_step = sum_of_losses
             run.batch, run.part = batch, part
             run.beta1_power, run.beta2_power = beta1_power, beta2_power
             run.stop = batch == run.n_order or steps == run.max_steps
