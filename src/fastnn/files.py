@@ -4,13 +4,17 @@ Tensors: layer1.weight (D_1, D_0), layer1.bias (D_1,), layer2.weight, ...
 Metadata: one entry, "fastnn-mlp", a JSON record with format_version, architecture, training and
 written_by. (One entry, because safetensors writes several in no fixed order, and the same model is
 to give the same file.)
+
+A checkpoint is the same with a record and tensors more, "run" and "run.*": see `checkpoints`.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +23,16 @@ import numpy as np
 from .network import Network
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .mlp import MLP
 
 FORMAT = "fastnn-mlp"
-FORMAT_VERSION = 1
+MODEL_VERSION = 1
+CHECKPOINT_VERSION = 2  # a model and a run
+RUN = "run."
 SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
+RUN_DTYPES = ("F32", "F64", "I32", "I64", "U8", "BOOL")  # of what callbacks keep, too
 
 # A header takes about 100 bytes for each tensor: this is room for tens of thousands of layers.
 MAX_HEADER_BYTES = 8 * 2**20
@@ -33,64 +42,94 @@ class ModelFileError(ValueError):
     """The file is not a model that this version of fastnn can read; the message says why."""
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a file holds: a model and, if it is a checkpoint, the run that was training it."""
+
+    network: Network
+    flat: NDArray[Any]  # the parameters
+    seed: int
+    epochs_trained: int
+    run: dict[str, Any] | None = None  # JSON
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the run
+
+
 def save(net: MLP, path: str | os.PathLike[str]) -> None:
     """Write the model to `path`, whole or not at all. Raises OSError."""
+    write(path, Content(net.network, net._flat, net.seed, net.epochs_trained))
+
+
+def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | None = None) -> MLP:
+    """Read a model that `MLP.save` wrote; backend and n_threads as for `MLP`.
+
+    The file may also be a checkpoint of a training: the model has the weights of its last step.
+
+    Raises FileNotFoundError if there is no such file, and ModelFileError if it is truncated, not a
+    fastnn model, of a newer format, or contradicts itself.
+    """
+    from .mlp import MLP
+
+    content = read(path, with_run=False)
+    return MLP._restore(
+        content.network, content.flat, content.seed, content.epochs_trained, backend, n_threads
+    )
+
+
+def write(path: str | os.PathLike[str], content: Content) -> None:
+    """Write `content` to `path`, whole or not at all. Raises OSError."""
     from safetensors.numpy import save as to_bytes
 
     from . import __version__
 
-    network = net.network
+    network = content.network
     record = {
-        "format_version": FORMAT_VERSION,
+        "format_version": MODEL_VERSION if content.run is None else CHECKPOINT_VERSION,
         "architecture": {
             "layer_sizes": network.layer_sizes,
             "activations": network.activations,
             "output": network.output,
             "dtype": network.dtype.name,
         },
-        "training": {"seed": net.seed, "epochs_trained": net.epochs_trained},
+        "training": {"seed": content.seed, "epochs_trained": content.epochs_trained},
         "written_by": f"fastnn {__version__}",
     }
-    tensors = {}
-    for k, (W, b) in enumerate(zip(net.weights, net.biases, strict=True), 1):
+    if content.run is not None:
+        record["run"] = content.run
+    tensors = {RUN + name: np.ascontiguousarray(array) for name, array in content.tensors.items()}
+    for k, (W, b) in enumerate(zip(*network.views(content.flat), strict=True), 1):
         tensors[f"layer{k}.weight"] = W
         tensors[f"layer{k}.bias"] = b
-    _write_atomically(Path(os.path.realpath(path)), to_bytes(tensors, {FORMAT: json.dumps(record)}))
+    write_atomically(Path(os.path.realpath(path)), to_bytes(tensors, {FORMAT: json.dumps(record)}))
 
 
-def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | None = None) -> MLP:
-    """Read a model that `MLP.save` wrote; backend and n_threads as for `MLP`.
-
-    Raises FileNotFoundError if there is no such file, and ModelFileError if it is truncated, not a
-    fastnn model, of a newer format, or contradicts itself.
-    """
+def read(path: str | os.PathLike[str], with_run: bool = True) -> Content:
+    """Read what `write` wrote, checked as `load` says; without the run's tensors if not wanted."""
     from safetensors import SafetensorError, safe_open
-
-    from .mlp import MLP
 
     path = Path(path)
     header = _read_header(path)
     record = _record(path, header.pop("__metadata__", None))
     network = _network(path, record)
     seed, epochs_trained = _training(path, record)
-    _check_tensors(path, header, network)
-    flat = np.empty(network.n_parameters, dtype=network.dtype)
-    W, b = network.views(flat)
+    of_run = _check_tensors(path, header, network, "run" in record)
     try:
-        with safe_open(path, framework="numpy") as tensors:
-            for k in range(network.n_layers):
-                W[k][...] = tensors.get_tensor(f"layer{k + 1}.weight")
-                b[k][...] = tensors.get_tensor(f"layer{k + 1}.bias")
+        with safe_open(path, framework="numpy") as tensors:  # checks sizes before any is allocated
+            flat = np.empty(network.n_parameters, dtype=network.dtype)
+            for k, (W, b) in enumerate(zip(*network.views(flat), strict=True), 1):
+                W[...] = tensors.get_tensor(f"layer{k}.weight")
+                b[...] = tensors.get_tensor(f"layer{k}.bias")
+            names = of_run if with_run else ()
+            arrays = {name.removeprefix(RUN): tensors.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ModelFileError(f"{path} is damaged: {error}") from None
     if not np.isfinite(flat).all():
         raise ModelFileError(f"{path} is damaged: its weights contain NaN or infinity")
-    return MLP._restore(network, flat, seed, epochs_trained, backend, n_threads)
+    return Content(network, flat, seed, epochs_trained, record.get("run"), arrays)
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path` and rename: a reader, or a crash, finds the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # see remove_leftovers
     try:
         with open(temporary, "xb") as file:
             file.write(content)
@@ -106,6 +145,12 @@ def _write_atomically(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what writers of `path` that were killed have left beside it."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -159,9 +204,9 @@ def _record(path: Path, metadata: Any) -> dict[str, Any]:
     version = record.get("format_version") if isinstance(record, dict) else None
     if not isinstance(record, dict) or type(version) is not int or version < 1:
         raise ModelFileError(f"{path} is damaged: its {FORMAT!r} entry has no format_version")
-    if version > FORMAT_VERSION:
+    if version > CHECKPOINT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version}, this fastnn reads up to {FORMAT_VERSION}; "
+            f"{path} has format version {version}, this fastnn reads up to {CHECKPOINT_VERSION}; "
             "update fastnn"
         )
     return record
@@ -192,13 +237,23 @@ def _training(path: Path, record: dict[str, Any]) -> tuple[int, int]:
     return values
 
 
-def _check_tensors(path: Path, header: dict[str, Any], network: Network) -> None:
-    """The tensors must be those of the architecture: no more, no fewer, these shapes and dtype."""
+def _check_tensors(
+    path: Path, header: dict[str, Any], network: Network, has_run: bool
+) -> list[str]:
+    """The tensors must be those of the architecture: no more, no fewer, these shapes and dtype.
+
+    Beside them a checkpoint has those of the run, whose names are returned.
+    """
+    of_run = [name for name in header if has_run and name.startswith(RUN)]
+    for name in of_run:
+        if header[name].get("dtype") not in RUN_DTYPES:
+            raise ModelFileError(f"{path} is damaged: {name} is {header[name].get('dtype')}")
     shapes: dict[str, list[int]] = {}
     for k, (n_out, n_in) in enumerate(network.shapes, 1):
         shapes[f"layer{k}.weight"] = [n_out, n_in]
         shapes[f"layer{k}.bias"] = [n_out]
-    missing, unknown = sorted(shapes.keys() - header.keys()), sorted(header.keys() - shapes.keys())
+    missing = sorted(shapes.keys() - header.keys())
+    unknown = sorted(header.keys() - shapes.keys() - set(of_run))
     if missing or unknown:
         raise ModelFileError(
             f"{path} does not fit its architecture: "
@@ -216,3 +271,4 @@ def _check_tensors(path: Path, header: dict[str, Any], network: Network) -> None
                 f"{path} does not fit its architecture: {name} is {found[1]} {found[0]}, "
                 f"not {dtype} {shape}"
             )
+    return of_run
