@@ -6,6 +6,7 @@ extension is built; test_backends.py fails where it is not, so nothing is left o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,12 @@ def force_isa(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda isa: monkeypatch.setenv("FASTNN_ISA", isa)
 
 
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for the disk; test_files.py has that a file is on it before it gets its name."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
 def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any]:
     """Targets that suit the loss, (n, n_out) float64; cross_entropy gets soft labels."""
     rng = np.random.default_rng(seed)
@@ -92,3 +99,14 @@ def parameters(net):
 def assert_close(net, expected, rtol):
     for given, array in zip(net.weights + net.biases, expected, strict=True):
         np.testing.assert_allclose(given, array, rtol=rtol, atol=rtol)
+
+
+def flat_of(net):
+    """All parameters, as engines have them."""
+    arrays = [array.ravel() for pair in zip(net.weights, net.biases, strict=True) for array in pair]
+    return np.concatenate(arrays)
+
+
+def assert_has(net, flat):
+    """The net's parameters are these, bit for bit."""
+    assert np.array_equal(flat_of(net), flat)

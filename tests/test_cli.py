@@ -113,7 +113,9 @@ def test_same_seed_same_network():
 def test_plain_log_has_a_line_per_epoch(capsys):
     assert cli.main(["train", "digits", *QUICK]) == 0
     out = capsys.readouterr().out
-    pattern = r"epoch (\d)/2  loss \d\.\d{4}  validation accuracy \d\d\.\d\d %  [\d,]+ samples/s  "
+    pattern = (
+        r"epoch (\d)/2  loss [\d.]+  val_loss [\d.]+  val_accuracy 0\.\d{4}  [\d,]+ samples/s  "
+    )
     assert re.findall(pattern, out) == ["1", "2"]
     assert "\x1b" not in out
 
@@ -122,7 +124,7 @@ def test_without_validation_all_samples_train(capsys):
     assert cli.main(["train", "digits", *QUICK, "--validation", "0"]) == 0
     out = capsys.readouterr().out
     assert "5,000 samples to train on, 0 to validate, 1,000 to test" in out
-    assert "validation accuracy" not in out
+    assert "val_accuracy" not in out
 
 
 @pytest.mark.parametrize(

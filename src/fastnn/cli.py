@@ -20,11 +20,11 @@ import numpy as np
 import fastnn
 
 from . import backends, datasets, tabular
-from .callbacks import Callback, History, Run
+from .callbacks import Callback, History, Progress, Run
+from .callbacks.progress import duration
 from .mlp import MLP
 from .network import ACTIVATIONS, DTYPES
 from .optimizers import OPTIMIZERS, SGD, Optimizer
-from .progress import duration, progress
 from .tabular import TASKS, Array, Scaling, Table
 from .training import DivergenceError
 
@@ -216,7 +216,7 @@ def _train(args: argparse.Namespace) -> int:
             **plan,
             optimizer=optimizer,
             validation=args.validation if n_validation else None,
-            callbacks=(progress(), LowerAtTheEnd(args.lr_end)),
+            callbacks=(Progress(), LowerAtTheEnd(args.lr_end)),
         )
     except KeyboardInterrupt:
         return _interrupted(net, scaling, args.save)

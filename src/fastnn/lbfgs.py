@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Engine
+from .callbacks import Checkpoint
 from .optimizers import LBFGS
 from .options import BATCH_SIZE, LEARNING_RATE
 from .training import Plan, Training
@@ -24,6 +28,10 @@ Array = NDArray[Any]
 # A gradient is summed over calls of at most so much work, so that Ctrl-C is prompt. Not by the
 # clock: how a sum is cut decides its last bits.
 FLOPS_PER_CALL = 2e9
+
+
+class _TimeIsUp(Exception):
+    pass
 
 
 class LBFGSTraining(Training):
@@ -39,26 +47,41 @@ class LBFGSTraining(Training):
         _refuse(plan, len(self.rows))
         self.minimize = _minimize()
         self.run.learning_rate = math.nan
+        self.point = super().parameters()  # the last iteration's
         self.sound = False  # an exception finds the engine somewhere on a search
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        raise ValueError("a run of LBFGS cannot be saved: SciPy keeps its state to itself")
+
+    def _begin(self, resume: Path | None) -> None:
+        if resume is not None:
+            raise ValueError("resume does not go with LBFGS: SciPy keeps its state to itself")
+        for callback in self.callbacks:
+            callback.restore({})
+
+    def parameters(self) -> Array:
+        return self.point.copy()
 
     def _epochs(self) -> None:
         optimizer = self.plan.options.optimizer
         assert isinstance(optimizer, LBFGS)
         self.began, self.evaluations = time.perf_counter(), 0
-        self.minimize(
-            self._objective,
-            self._parameters().astype(np.float64),
-            jac=True,
-            method="L-BFGS-B",
-            callback=self._end_iteration,
-            options={
-                "maxiter": self.plan.epochs,
-                "maxfun": 2**31 - 1,
-                "maxcor": optimizer.history_size,
-                "gtol": optimizer.tolerance_grad,
-                "ftol": optimizer.tolerance_change,
-            },
-        )
+        options = {
+            "maxiter": self.plan.epochs,
+            "maxfun": 2**31 - 1,
+            "maxcor": optimizer.history_size,
+            "gtol": optimizer.tolerance_grad,
+            "ftol": optimizer.tolerance_change,
+        }
+        with contextlib.suppress(_TimeIsUp):
+            self.minimize(
+                self._objective,
+                self.point.astype(np.float64),
+                jac=True,
+                method="L-BFGS-B",
+                callback=self._end_iteration,
+                options=options,
+            )
 
     def _objective(self, x: Array) -> tuple[float, Array]:
         """J and its gradient, in float64, at the parameters x rounded to the network's dtype."""
@@ -82,6 +105,8 @@ class LBFGSTraining(Training):
             if not math.isfinite(run.loss):
                 self._diverged()
             self._tell("on_progress")
+            if self._time_is_up():
+                raise _TimeIsUp
         self.evaluations += 1
         for dW, W in zip(network.views(gradient)[0], network.views(flat)[0], strict=True):
             dW += options.l2 * W
@@ -89,13 +114,15 @@ class LBFGSTraining(Training):
 
     def _end_iteration(self, intermediate_result: Any) -> None:
         """SciPy tells of the point that a search has ended at, and of its objective."""
-        flat = intermediate_result.x.astype(self.net.network.dtype)
+        self.point = flat = intermediate_result.x.astype(self.net.network.dtype)
         self.engine.set_parameters(flat)
         seconds = time.perf_counter() - self.began
         speed = self.evaluations * len(self.rows) / seconds
         numbers = {"seconds": seconds, "samples_per_second": speed}
-        self._end_epoch(flat, float(intermediate_result.fun), numbers)
+        self.run.step += 1
         try:
+            self._tell_of_steps()
+            self._end_epoch(flat, float(intermediate_result.fun), numbers)
             self._tell("on_epoch_end")
         except StopIteration as error:
             raise RuntimeError("a callback raised StopIteration") from error
@@ -110,6 +137,8 @@ def _refuse(plan: Plan, n: int) -> None:
         raise ValueError("LBFGS searches for the length of every step: leave learning_rate out")
     if plan.batch_size != BATCH_SIZE and plan.batch_size < n:
         raise ValueError("LBFGS takes all samples in every step: leave batch_size out")
+    if any(isinstance(callback, Checkpoint) for callback in plan.callbacks):
+        raise ValueError("Checkpoint does not go with LBFGS: SciPy keeps its state to itself")
     for option in dataclasses.fields(plan.options):
         own = option.name in ("optimizer", "loss", "l2", "seed")
         if not own and getattr(plan.options, option.name) != option.default:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, checks, training
-from .callbacks import Callback, History, Run, collect
+from . import backends, checkpoints, checks, training
+from .callbacks import Callback, History, Progress, Run
+from .callbacks.base import collect
 from .lbfgs import LBFGSTraining
 from .losses import Loss, with_smoothing
 from .metrics import collect as collect_metrics
@@ -232,6 +233,8 @@ class MLP:
         clip_norm: float | None = None,
         class_weight: ClassWeight | None = None,
         metrics: Metrics = (),
+        max_seconds: float | None = None,
+        resume: str | os.PathLike[str] | bool | None = None,
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -271,17 +274,30 @@ class MLP:
                        accuracy or r2: a name ("accuracy", "top_k", "log_loss", "r2", "mae"), a
                        `fastnn.metrics.TopK`, a function metric(y, f) that returns a number, a
                        mapping from names to these, or several of them
+        max_seconds    end the training, in the middle of an epoch if need be, when it has lasted so
+                       long, but not before one step is done. None: no limit
+        resume         path of a checkpoint that a `fastnn.callbacks.Checkpoint` has written: go on
+                       from there, to the same bits as the run that was never interrupted. Weights,
+                       optimizer state, history, callbacks and `epochs_trained` are those of the
+                       checkpoint. epochs counts from the beginning of the run; a run that has them
+                       all returns at once. All other arguments, the data and this model's
+                       architecture, seed and backend must be the same.
+                       True: from the newest file of the Checkpoint among the callbacks, or from the
+                       start if there is none yet
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
         each sample before its step, with dropout and label smoothing, plus the penalty at the end);
         if there is validation, val_loss (without any of these) and val_accuracy, val_r2 or val_NAME
         for each of `metrics`; learning_rate (of the last step), seconds (training only) and
-        samples_per_second. It is kept as `history`. All its lists have the same length, even when
-        an error or Ctrl-C has ended the training.
+        samples_per_second. It is kept as `history`. All its lists have the same length: an epoch
+        that max_seconds, an error or Ctrl-C has cut short has no entry and is not counted in
+        `epochs_trained`; the weights are those of the last step.
 
         Raises ValueError or TypeError for wrong input, DivergenceError when the loss or the weights
         become NaN or infinite, RuntimeError if another fit is running on this model. Ctrl-C, and
         whatever a callback or a metric raises, ends the training with the weights of the last step.
+        For resume: FileNotFoundError; ModelFileError for a file that is damaged or no checkpoint;
+        ValueError that lists everything that is not the same.
         """
         if not self._fitting.acquire(blocking=False):
             raise RuntimeError("fit is already running on this model")
@@ -291,14 +307,15 @@ class MLP:
             data, held = training.split(
                 X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
             )
-            n = len(data.X)
+            n = len(data.X) if data.rows is None else len(data.rows)
+            told = collect(callbacks)
             plan = training.Plan(
                 data,
                 held,
                 epochs=checks.check_count(epochs, "epochs"),
                 batch_size=n
                 if batch_size is None
-                else checks.check_count(batch_size, "batch_size"),
+                else min(n, checks.check_count(batch_size, "batch_size")),
                 options=TrainingOptions(
                     optimizer,
                     with_smoothing(loss, label_smoothing),
@@ -312,11 +329,13 @@ class MLP:
                 ),
                 learning_rate=learning_rate,
                 shuffle=bool(shuffle),
-                callbacks=collect(callbacks, verbose),
+                callbacks=[*told, Progress(live=False)] if verbose else told,
                 metrics=training.check_metrics(metrics, held, self.network),
+                max_seconds=checks.check_limit(max_seconds, "max_seconds"),
             )
             run = LBFGSTraining if isinstance(optimizer, LBFGS) else training.Training
-            return run(self, self._new_engine(), plan).fit()
+            path = checkpoints.find(resume, told)
+            return run(self, self._new_engine(), plan).fit(path)
         finally:
             self._fitting.release()
 

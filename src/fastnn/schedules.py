@@ -316,12 +316,12 @@ class Rates:
         if isinstance(learning_rate, ReduceOnPlateau):
             self._plateau, learning_rate = _Plateau(learning_rate), learning_rate.schedule
         self._schedule = get(learning_rate)
-        self._is_constant = isinstance(self._schedule, Constant) and self._plateau is None
+        self.is_constant = isinstance(self._schedule, Constant) and self._plateau is None
         self._n_steps, self._steps_per_epoch = n_steps, steps_per_epoch
 
     def set(self, learning_rate: float) -> None:
         """From now on this one. Raises ValueError where the rates follow a schedule."""
-        if not self._is_constant:
+        if not self.is_constant:
             raise ValueError("run.learning_rate cannot be set: learning_rate is a schedule")
         self._schedule = Constant(learning_rate)
 
@@ -337,7 +337,7 @@ class Rates:
         """
         steps = np.arange(begin, end)
         rates = self._schedule.rates(steps, self._n_steps, self._steps_per_epoch)
-        if self._is_constant:  # and checked; an epoch may be over in microseconds
+        if self.is_constant:  # and checked; an epoch may be over in microseconds
             return rates
         good = np.isfinite(rates) & (rates >= 0)
         if not good.all():

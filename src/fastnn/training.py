@@ -6,17 +6,22 @@ The loop over batches is not here: an engine does many steps in one native call.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checks
-from .backends import Engine
-from .callbacks import Callback, Run
+from . import checkpoints, checks
+from .backends import MANY, Engine
+from .callbacks import Callback, Checkpoint, History, Run
 from .class_weights import times_class_weight
+from .fingerprints import settings_of
 from .losses import Loss, without_smoothing
 from .metrics import collect, scores
 from .network import STREAM_VALIDATION, Network, random_stream
@@ -72,6 +77,7 @@ class Plan:
     shuffle: bool
     callbacks: Sequence[Callback]
     metrics: Mapping[str, Measure]
+    max_seconds: float | None = None
 
 
 def split(
@@ -143,61 +149,94 @@ class Training:
 
     def __init__(self, net: MLP, engine: Engine, plan: Plan) -> None:
         self.net, self.engine, self.plan = net, engine, plan
+        seconds = math.inf if plan.max_seconds is None else plan.max_seconds
+        self.deadline = time.monotonic() + seconds
         rows = plan.training.rows
         self.rows = np.arange(len(plan.training.X), dtype=np.int64) if rows is None else rows
+        # Checkpoints come last, when all others have taken note of what they are to hold.
+        self.callbacks = sorted(plan.callbacks, key=lambda c: isinstance(c, Checkpoint))
         self.n_steps = -(-len(self.rows) // plan.batch_size)  # in an epoch
         self.rates = Rates(plan.learning_rate, plan.epochs * self.n_steps, self.n_steps)
         # What run.learning_rate was when it was last looked at: a callback may set it.
         self.learning_rate = float(self.rates.of_steps(0, 1)[0])
-        self.run = Run(net, plan.epochs, len(self.rows), self.learning_rate)
-        self.n_entered = 0  # epochs in the history
+        self.run = Run(
+            net,
+            plan.epochs,
+            len(self.rows),
+            self.learning_rate,
+            parameters=self.parameters,
+            set_parameters=net._take,
+            save=self.save,
+        )
+        # Of the present epoch: how many samples and which sum of losses it had after the last whole
+        # step, that sum by now, and the seconds that native calls took.
+        self.at_step, self.sum_of_losses, self.seconds = (0, 0.0), 0.0, 0.0
+        # Epochs in the history, and steps when fit began; a run that is resumed has some.
+        self.n_entered = self.first_step = 0
         # Whether the engine's parameters may be taken when an exception ends the training.
         self.sound = True
 
-    def fit(self) -> dict[str, list[float]]:
-        """Train; returns the history."""
-        self.net.history = self.run.history
+    def fit(self, resume: Path | None = None) -> History:
+        """Train, from a checkpoint on if there is one; returns the history."""
+        run = self.run
+        self._begin(resume)
+        self.net.history = run.history
         try:
             self._tell("on_train_begin")
             self._epochs()
-        except BaseException:
-            for values in self.run.history.values():  # Ctrl-C may have left half an entry
+        except BaseException as error:
+            run.error = error
+            for values in run.history.values():  # Ctrl-C may have left half an entry
                 del values[self.n_entered :]
             if self.sound:
                 self._keep()
             raise
         finally:
-            self._tell("on_train_end")
-        return self.run.history
+            self._tell_the_end()
+        return run.history
+
+    def _begin(self, resume: Path | None) -> None:
+        self.engine.start(self.plan.options)
+        if resume is not None:
+            checkpoints.restore(self, resume)
+            self.n_entered, self.first_step = self.run.finished_epochs, self.run.step
+            return
+        for callback in self.callbacks:
+            callback.restore({})
 
     def _epochs(self) -> None:
-        self.engine.start(self.plan.options)
-        for epoch in range(1, self.plan.epochs + 1):
-            self._epoch(epoch)
-            self._tell("on_epoch_end")
-            if self.run.stop:
-                break
+        run = self.run
+        while run.epoch < run.epochs and not run.stop and not self._time_is_up():
+            self._epoch()
 
-    def _epoch(self, epoch: int) -> None:
-        run, plan, start = self.run, self.plan, time.perf_counter()
-        run.epoch, run.position, run.loss = epoch, 0, math.nan
-        if run.learning_rate != self.learning_rate:
+    def _epoch(self) -> None:
+        """The next epoch, or what is left of it, up to its end or that of the time."""
+        run, start = self.run, time.perf_counter()
+        run.epoch += 1
+        run.position, self.sum_of_losses = self.at_step
+        run.loss = self.sum_of_losses / run.position if run.position else math.nan
+        if run.position == 0 and run.learning_rate != self.learning_rate:
             self.rates.set(run.learning_rate)
             self.learning_rate = run.learning_rate
         self.rates.follow(run.history)
-        last_rate = self._steps(self._order())
+        order = self._order()
+        self.seconds += time.perf_counter() - start
+        last_rate = self._steps(order)
+
+        flat, options = self.finite_parameters(), self.plan.options
+        if run.position < run.n_samples:  # time is up
+            self.net._take(flat)
+            return
         if run.learning_rate == self.learning_rate:
             self.learning_rate = run.learning_rate = last_rate
-        seconds = time.perf_counter() - start
-
-        flat = self._parameters()
-        loss = run.loss + self.net.network.penalty(flat, plan.options.l2, plan.options.l1)
         numbers = {
             "learning_rate": last_rate,
-            "seconds": seconds,
-            "samples_per_second": run.n_samples / seconds,
+            "seconds": self.seconds,
+            "samples_per_second": run.n_samples / self.seconds,
         }
+        loss = run.loss + self.net.network.penalty(flat, options.l2, options.l1)
         self._end_epoch(flat, loss, numbers)
+        self._tell("on_epoch_end")
 
     def _end_epoch(self, flat: Array, loss: float, numbers: dict[str, float]) -> None:
         """Make the epoch's parameters the model's, and an entry in the history."""
@@ -208,27 +247,36 @@ class Training:
         for name, value in entry.items():
             self.run.history.setdefault(name, []).append(value)
         self.n_entered += 1
+        self.at_step, self.seconds = (0, 0.0), 0.0
 
     def _steps(self, order: Array) -> float:
-        """One pass over `order`, in native calls of bounded length; returns the last rate."""
-        run, batch_size, total = self.run, self.plan.batch_size, 0.0
+        """The rest of a pass over `order`, in native calls of bounded length, unless time is up.
+
+        Returns the last rate.
+        """
+        run, batch_size = self.run, self.plan.batch_size
         done = (run.epoch - 1) * self.n_steps
         for step in range(0, self.n_steps, RATES_AT_ONCE):
             stop = min(self.n_steps, step + RATES_AT_ONCE)
             rates = self.rates.of_steps(done + step, done + stop)
             while run.position < min(len(order), stop * batch_size):
-                total += self._call(order, rates[run.position // batch_size - step :])
-                run.loss = total / run.position
-                if not math.isfinite(total):
+                self._call(order, rates[run.position // batch_size - step :])
+                last_step, run.step = run.step, done + self._whole_steps(run.position)
+                run.loss = self.sum_of_losses / run.position
+                if not math.isfinite(self.sum_of_losses):
                     self._diverged()
                 self._tell("on_progress")
+                if run.step > last_step:
+                    self._tell_of_steps()
+                if self._time_is_up():
+                    return float(rates[-1])
         return float(rates[-1])
 
-    def _call(self, order: Array, learning_rates: Array) -> float:
-        """Steps from run.position on, with these rates; returns the sum of their losses."""
-        data = self.plan.training
+    def _call(self, order: Array, learning_rates: Array) -> None:
+        """Steps from run.position on, with these rates."""
+        data, start = self.plan.training, time.perf_counter()
         try:
-            self.run.position, losses = self.engine.train(
+            self.run.position, self.sum_of_losses = self.engine.train(
                 data.X,
                 data.y,
                 data.sample_weight,
@@ -236,14 +284,16 @@ class Training:
                 self.run.position,
                 self.plan.batch_size,
                 learning_rates,
-                SECONDS_PER_CALL,
-                len(learning_rates),
+                min(SECONDS_PER_CALL, max(0.0, self.deadline - time.monotonic())),
+                min(len(learning_rates), self._steps_until_told()),
                 self.net.epochs_trained,
+                self.sum_of_losses,
             )
         except ValueError:  # X holds NaN: the model keeps what it had
             self.sound = False
             raise
-        return losses
+        self.at_step = self.engine.at_step
+        self.seconds += time.perf_counter() - start
 
     def _order(self) -> Array:
         """The samples in this epoch's order, a function of the seed and of the epochs ever trained.
@@ -273,14 +323,30 @@ class Training:
         values = scores(self.plan.metrics, y, f, w, loss)
         return {f"val_{name}": value for name, value in values.items()}
 
-    def _parameters(self) -> Array:
+    def parameters(self) -> Array:
+        """A copy of those in training."""
         flat = np.empty(self.net.network.n_parameters, dtype=self.net.network.dtype)
         self.engine.get_parameters(flat)
         return flat
 
+    def finite_parameters(self) -> Array:
+        flat = self.parameters()
+        if not np.isfinite(flat).all():
+            self._diverged()
+        return flat
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint."""
+        checkpoints.save(self, path)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """What a checkpoint and the run that goes on from it must have in common."""
+        return settings_of(self.net, self.plan)
+
     def _keep(self) -> None:
         """Take the present weights in the middle of an epoch, unless they are not finite."""
-        flat = self._parameters()
+        flat = self.parameters()
         if np.isfinite(flat).all():
             self.net._take(flat)
 
@@ -293,5 +359,28 @@ class Training:
         )
 
     def _tell(self, event: str) -> None:
-        for callback in self.plan.callbacks:
+        for callback in self.callbacks:
             getattr(callback, event)(self.run)
+
+    def _tell_of_steps(self) -> None:
+        for callback in self.callbacks:
+            if callback.every_steps is not None and self.run.step % callback.every_steps == 0:
+                callback.on_steps(self.run)
+
+    def _tell_the_end(self) -> None:
+        """All of them, whatever one of them raises: a display must leave the terminal as it was."""
+        with ExitStack() as stack:
+            for callback in reversed(self.callbacks):  # the stack turns them round
+                stack.callback(callback.on_train_end, self.run)
+
+    def _steps_until_told(self) -> int:
+        every = [c.every_steps for c in self.callbacks if c.every_steps is not None]
+        return min((n - self.run.step % n for n in every), default=MANY)
+
+    def _whole_steps(self, position: int) -> int:
+        """Steps of an epoch that are done when so many of its samples are."""
+        return self.n_steps if position == self.run.n_samples else position // self.plan.batch_size
+
+    def _time_is_up(self) -> bool:
+        """Not before one step is taken: a run resumed again and again comes to its end."""
+        return self.run.step > self.first_step and time.monotonic() >= self.deadline
