@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 
 from bench.tables import markdown
+from fastnn import schedules
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,33 @@ class Task:
     learning_rate: float
     bar: float
     epochs: int = 10
+    cosine: bool = False  # the rate falls to zero over the run, after an epoch of warm-up
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
 
     @property
     def name(self) -> str:
         """Such as mnist 784-128-10 sgd b32 0.1 x10 (epochs)."""
         network = "-".join(map(str, self.layer_sizes))
         how = f"{self.optimizer} b{self.batch_size} {self.learning_rate:g} x{self.epochs}"
-        return f"{self.data} {network} {how}"
+        more = " cosine" if self.cosine else ""
+        more += f" dropout {self.dropout:g}" if self.dropout else ""
+        more += f" smoothing {self.label_smoothing:g}" if self.label_smoothing else ""
+        return f"{self.data} {network} {how}{more}"
+
+    def schedule(self) -> float | schedules.Schedule:
+        """The learning rate, or what it follows."""
+        if not self.cosine:
+            return self.learning_rate
+        return schedules.WarmUp(schedules.Cosine(self.learning_rate), 1)
 
 
 TASKS = (
     Task("mnist", (784, 128, 10), "sgd", 32, 0.1, 0.975),
     Task("mnist", (784, 128, 10), "adam", 128, 1e-3, 0.975),
     Task("fashion-mnist", (784, 256, 128, 100, 10), "adam", 128, 1e-3, 0.883, 20),
+    Task("mnist", (784, 512, 512, 10), "adamw", 128, 1e-3, 0.984, 20, True, 0.2, 0.1),
+    Task("fashion-mnist", (784, 512, 512, 10), "adamw", 128, 1e-3, 0.900, 30, True, 0.2, 0.1),
 )
 
 
@@ -57,7 +72,9 @@ def accuracies(task: Task, seeds: int, backend: str) -> list[float]:
             epochs=task.epochs,
             batch_size=task.batch_size,
             optimizer=task.optimizer,
-            learning_rate=task.learning_rate,
+            learning_rate=task.schedule(),
+            dropout=task.dropout,
+            label_smoothing=task.label_smoothing,
         )
         reached.append(net.evaluate(X_test, y_test)["accuracy"])
         print(f"{task.name}, seed {seed}: {reached[-1]:.2%}", file=sys.stderr, flush=True)
