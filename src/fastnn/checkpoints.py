@@ -27,6 +27,7 @@ from . import files
 from .callbacks import Callback, Checkpoint
 from .files import ModelFileError
 from .fingerprints import differences
+from .streams import StreamedSamples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,6 +174,8 @@ def _progress(record: dict[str, Any], training: Training) -> Progress:
             raise ValueError(f"{field.name} of {value!r}")
     progress = Progress(**record)
     n, batch_size = training.run.n_samples, training.plan.batch_size
+    if isinstance(training.plan.training, StreamedSamples):
+        return progress  # where its steps end is known when the chunks come
     if progress.position > n or (progress.position < n and progress.position % batch_size):
         raise ValueError(f"position {progress.position} in batches of {batch_size} of {n} samples")
     return progress

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # rows which make up about so many bytes: they lie evenly from the first to the last.
 SAMPLE_BYTES = 32 * 2**20
 # What of a plan may differ from one part of a run to the next, or is described apart.
-FREE = ("training", "validation", "options", "epochs", "max_seconds", "callbacks")
+FREE = ("training", "validation", "options", "epochs", "max_seconds", "callbacks", "check")
 
 
 def settings_of(net: MLP, plan: Plan) -> dict[str, str]:

@@ -18,7 +18,7 @@ from .backends import Engine
 from .callbacks import Checkpoint
 from .optimizers import LBFGS
 from .options import BATCH_SIZE, LEARNING_RATE
-from .training import Plan, Training
+from .training import Plan, Samples, Training
 
 if TYPE_CHECKING:
     from .mlp import MLP
@@ -44,7 +44,7 @@ class LBFGSTraining(Training):
 
     def __init__(self, net: MLP, engine: Engine, plan: Plan) -> None:
         super().__init__(net, engine, plan)
-        _refuse(plan, len(self.rows))
+        _refuse(plan, plan.training.n_samples)
         self.minimize = _minimize()
         self.run.learning_rate = math.nan
         self.point = super().parameters()  # the last iteration's
@@ -86,7 +86,8 @@ class LBFGSTraining(Training):
     def _objective(self, x: Array) -> tuple[float, Array]:
         """J and its gradient, in float64, at the parameters x rounded to the network's dtype."""
         network, data, options = self.net.network, self.plan.training, self.plan.options
-        run, n = self.run, len(self.rows)
+        assert isinstance(data, Samples)
+        run, n, all_rows = self.run, data.n_samples, data.all_rows
         run.epoch, run.position = self.n_entered + 1, 0
         with np.errstate(over="ignore"):
             flat = x.astype(network.dtype)
@@ -94,7 +95,7 @@ class LBFGSTraining(Training):
         total, gradient = 0.0, np.zeros(len(x))
         size = max(1, int(FLOPS_PER_CALL / network.flops_per_sample))
         for start in range(0, n, size):
-            rows = self.rows[start : start + size]
+            rows = all_rows[start : start + size]
             value, part = self.engine.loss_and_gradients(
                 data.X, data.y, data.sample_weight, options.loss, 0.0, 0.0, rows
             )
@@ -117,7 +118,7 @@ class LBFGSTraining(Training):
         self.point = flat = intermediate_result.x.astype(self.net.network.dtype)
         self.engine.set_parameters(flat)
         seconds = time.perf_counter() - self.began
-        speed = self.evaluations * len(self.rows) / seconds
+        speed = self.evaluations * self.run.n_samples / seconds
         numbers = {"seconds": seconds, "samples_per_second": speed}
         self.run.step += 1
         try:
@@ -133,6 +134,8 @@ class LBFGSTraining(Training):
 
 def _refuse(plan: Plan, n: int) -> None:
     """What would be ignored, for n samples, is refused."""
+    if not isinstance(plan.training, Samples):
+        raise ValueError("LBFGS takes all samples in every step: a stream does not go with it")
     if plan.learning_rate != LEARNING_RATE:
         raise ValueError("LBFGS searches for the length of every step: leave learning_rate out")
     if plan.batch_size != BATCH_SIZE and plan.batch_size < n:

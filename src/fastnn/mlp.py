@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from .class_weights import ClassWeight
     from .metrics import Metrics
+    from .streams import Stream, StreamedSamples
+    from .training import Samples
 
     Array = NDArray[Any]
     Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
@@ -211,8 +213,8 @@ class MLP:
 
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Stream,
+        y: ArrayLike | None = None,
         epochs: int = 10,
         batch_size: int | None = BATCH_SIZE,
         optimizer: str | Optimizer | LBFGS = "adam",
@@ -240,9 +242,14 @@ class MLP:
 
         X, y           (n, n_in); class indices (n,), one-hot or soft labels (n, n_out) for softmax;
                        0/1 (n, n_out), or (n,) if n_out is 1, for sigmoid; values of the same shapes
-                       for identity and exp (for several quantiles a column for each target)
-        batch_size     None: all samples in one step; 1: stochastic descent. A smaller last batch is
-                       trained on like the others. LBFGS always takes all samples.
+                       for identity and exp (for several quantiles a column for each target).
+                       Without y, X is a stream of chunks, see `fastnn.streams`: for data that do
+                       not lie in memory. Its chunks are cut into batches one by one, in their own
+                       order or, with shuffle, each in a new one; sample weights are taken as they
+                       come, validation is data given apart.
+        batch_size     None: all samples, or those of a chunk, in one step; 1: stochastic descent. A
+                       smaller last batch is trained on like the others. LBFGS always takes all
+                       samples.
         optimizer      the name of one of `fastnn.optimizers`, such as "sgd" or "adamw", or such an
                        object
         learning_rate  above 0; or a schedule of `fastnn.schedules`; or any function f(step) of the
@@ -304,10 +311,8 @@ class MLP:
         try:
             loss = checks.check_loss(loss, self.network.output)
             optimizer = get_optimizer(optimizer)
-            data, held = training.split(
-                X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
-            )
-            n = len(data.X) if data.rows is None else len(data.rows)
+            data, held = self._data(X, y, sample_weight, validation, loss, class_weight)
+            n = data.n_samples or backends.MANY
             told = collect(callbacks)
             plan = training.Plan(
                 data,
@@ -338,6 +343,22 @@ class MLP:
             return run(self, self._new_engine(), plan).fit(path)
         finally:
             self._fitting.release()
+
+    def _data(
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        validation: float | Sequence[ArrayLike] | None,
+        loss: str | Loss,
+        class_weight: ClassWeight | None,
+    ) -> tuple[Samples | StreamedSamples, Samples | None]:
+        """fit's data, and those that validation is measured on."""
+        if y is None:
+            return training.streamed(X, sample_weight, validation, self.network, loss, class_weight)
+        return training.split(
+            X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
+        )
 
     def loss_and_gradients(
         self,

@@ -317,6 +317,11 @@ class Rates:
             self._plateau, learning_rate = _Plateau(learning_rate), learning_rate.schedule
         self._schedule = get(learning_rate)
         self.is_constant = isinstance(self._schedule, Constant) and self._plateau is None
+        if n_steps == 0 and not isinstance(self._schedule, Constant | Function):
+            raise ValueError(
+                f"{type(self._schedule).__name__} needs to know how many samples a stream has: "
+                "give the stream an attribute n_samples, or learning_rate a number or a function"
+            )
         self._n_steps, self._steps_per_epoch = n_steps, steps_per_epoch
 
     def set(self, learning_rate: float) -> None:

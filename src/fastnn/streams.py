@@ -1,9 +1,10 @@
 """Data that do not lie in memory as one array: streams of chunks.
 
-A stream is what `MLP.fit` takes in place of X: a function of the epoch's number, from 0, that
-returns an iterator over chunks (X, y) or (X, y, sample_weight); or an iterable of chunks that can
-be gone through again for each epoch, such as a list. `Blocks` and `Shards` are such functions. A
-chunk is loaded by a thread of its own while the one before is trained on.
+A stream is what `MLP.fit` takes in place of X and y: a function of the number of epochs trained
+before that returns an iterator over chunks (X, y) or (X, y, sample_weight); or an iterable of
+chunks that can be gone through again for each epoch, such as a list. `Blocks` and `Shards` are such
+functions. If it has an attribute n_samples, schedules and displays know the length of an epoch.
+A chunk is loaded by a thread of its own while the one before is trained on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ from . import checks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .training import Samples
 
     Array = NDArray[Any]
 
@@ -122,19 +126,43 @@ class Shards:
             return tuple(arrays[name] for name in self.names)
 
 
-def chunks_of(stream: Stream, epoch: int) -> Iterator[Chunk]:
-    """The chunks of one epoch, from 0.
+@dataclass
+class StreamedSamples:
+    """A stream as training takes it; what `training.Samples` is for arrays.
 
-    Raises ValueError for an iterator, which can be gone through only once, from the second on.
+    check  makes Samples of (X, y) or (X, y, sample_weight)
     """
-    chunks = stream(epoch) if callable(stream) else stream
-    iterator = iter(chunks)
-    if epoch > 0 and iterator is stream:
-        raise ValueError(
-            "the stream is an iterator, at its end after one epoch: "
-            "give a function of the epoch's number that returns a new one"
-        )
-    return iterator
+
+    stream: Stream
+    check: Callable[[Any], Samples]
+
+    @property
+    def n_samples(self) -> int:
+        """In an epoch, as the stream's attribute of that name says; 0 where it has none."""
+        return checks.check_count(getattr(self.stream, "n_samples", 0), "n_samples", at_least=0)
+
+    def parts(self, epoch: int) -> Iterator[Samples]:
+        """The chunks of one epoch. Raises ValueError where there is none."""
+        chunks = self.stream(epoch) if callable(self.stream) else self.stream
+        iterator, number = iter(chunks), -1
+        with Loader(iterator) as loaded:
+            for number, chunk in enumerate(loaded):
+                yield self._checked(chunk, number)
+        if number < 0:
+            advice = ": give a function of the epoch's number that returns a new iterator"
+            used_up = iterator is chunks and not callable(self.stream)
+            raise ValueError(f"the stream has no chunk{advice if used_up else ''}")
+
+    def _checked(self, chunk: Any, number: int) -> Samples:
+        if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
+            raise TypeError(
+                "a stream yields tuples (X, y) or (X, y, sample_weight), "
+                f"chunk {number} is {type(chunk).__name__}"
+            )
+        try:
+            return self.check(chunk)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"chunk {number} of the stream: {error}") from None
 
 
 class Loader:
@@ -155,7 +183,7 @@ class Loader:
 
     def __enter__(self) -> Iterator[Chunk]:
         self._thread.start()
-        return iter(self._take, self.END)
+        return self._loaded()
 
     def __exit__(self, *exception: object) -> None:
         self._closed.set()
@@ -163,11 +191,14 @@ class Loader:
             self._queue.get_nowait()  # makes room, should the thread wait for it
         self._thread.join(self.SECONDS_TO_END)
 
-    def _take(self) -> Any:
-        item, error = self._queue.get()
-        if error is not None:
-            raise error
-        return item
+    def _loaded(self) -> Iterator[Chunk]:
+        while True:
+            item, error = self._queue.get()
+            if error is not None:
+                raise error
+            if item is self.END:
+                return
+            yield item
 
     def _load(self) -> None:
         try:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from .metrics import collect, scores
 from .network import STREAM_VALIDATION, Network, random_stream
 from .options import TrainingOptions
 from .schedules import LearningRate, Rates
+from .streams import StreamedSamples
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # A native call lasts at most about this long, so that Ctrl-C and progress displays are prompt.
 SECONDS_PER_CALL = 0.05
+# Chunk c of epoch e has random numbers of its own, by the key e + c * KEYS_OF_EPOCHS.
+KEYS_OF_EPOCHS = 2**40
 # So many steps' learning rates are computed together.
 RATES_AT_ONCE = 1 << 17
 
@@ -56,6 +59,19 @@ class Samples:
     sample_weight: Array | None
     rows: Array | None = None
 
+    @cached_property
+    def all_rows(self) -> Array:
+        """The numbers of these samples' rows, int64."""
+        return np.arange(len(self.X), dtype=np.int64) if self.rows is None else self.rows
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.X) if self.rows is None else len(self.rows)
+
+    def parts(self, epoch: int) -> Iterator[Samples]:
+        """An epoch's samples, one after the other: all of these at once."""
+        yield self
+
     def chosen(self) -> tuple[Array, Array | None]:
         """y and the sample weights of the chosen rows."""
         y, w = self.y, self.sample_weight
@@ -65,10 +81,24 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Samples that are trained on in one order: an epoch's, or a piece of them from a stream."""
+
+    data: Samples
+    order: Array
+    key: int  # of its random numbers
+    first: int  # samples of the epoch that came before
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.order)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What fit was asked to do."""
 
-    training: Samples
+    training: Samples | StreamedSamples
     validation: Samples | None
     epochs: int
     batch_size: int
@@ -105,6 +135,33 @@ def split(
         held = Samples(X, y, checks.scale_to_mean_one(w, held_rows, network), held_rows)
     w = times_class_weight(w, class_weight, y, rows, network)
     return Samples(X, y, checks.scale_to_mean_one(w, rows, network), rows), held
+
+
+def streamed(
+    stream: Any,
+    sample_weight: ArrayLike | None,
+    validation: float | Sequence[ArrayLike] | None,
+    network: Network,
+    loss: str | Loss,
+    class_weight: ClassWeight | None = None,
+) -> tuple[StreamedSamples, Samples | None]:
+    """What `split` makes of arrays, of a stream: its chunks are checked as they come."""
+    if hasattr(stream, "dtype") or not (callable(stream) or isinstance(stream, Iterable)):
+        raise TypeError(f"without y, X must be a stream of chunks, got {type(stream).__name__}")
+    if sample_weight is not None or class_weight is not None:
+        raise ValueError("a stream brings its weights with it, as (X, y, sample_weight)")
+    if validation is not None and not isinstance(validation, tuple | list):
+        raise ValueError("validation must be None, (X, y) or (X, y, sample_weight) for a stream")
+    held = None if validation is None else _given_validation(validation, network, loss)
+    return StreamedSamples(stream, partial(_chunk_of_stream, network=network, loss=loss)), held
+
+
+def _chunk_of_stream(chunk: Sequence[ArrayLike], network: Network, loss: str | Loss) -> Samples:
+    X = checks.check_X(chunk[0], network)
+    y = checks.check_y(chunk[1], X, network, loss)
+    given = chunk[2] if len(chunk) == 3 else None
+    w = None if given is None else checks.check_sample_weight(given, X)
+    return Samples(X, y, None if w is None else np.ascontiguousarray(w, network.dtype))
 
 
 def _n_held(validation: Any, n: int) -> int:
@@ -151,18 +208,17 @@ class Training:
         self.net, self.engine, self.plan = net, engine, plan
         seconds = math.inf if plan.max_seconds is None else plan.max_seconds
         self.deadline = time.monotonic() + seconds
-        rows = plan.training.rows
-        self.rows = np.arange(len(plan.training.X), dtype=np.int64) if rows is None else rows
         # Checkpoints come last, when all others have taken note of what they are to hold.
         self.callbacks = sorted(plan.callbacks, key=lambda c: isinstance(c, Checkpoint))
-        self.n_steps = -(-len(self.rows) // plan.batch_size)  # in an epoch
-        self.rates = Rates(plan.learning_rate, plan.epochs * self.n_steps, self.n_steps)
+        n = plan.training.n_samples
+        n_steps = -(-n // plan.batch_size)  # in an epoch
+        self.rates = Rates(plan.learning_rate, plan.epochs * n_steps, n_steps)
         # What run.learning_rate was when it was last looked at: a callback may set it.
         self.learning_rate = float(self.rates.of_steps(0, 1)[0])
         self.run = Run(
             net,
             plan.epochs,
-            len(self.rows),
+            n,
             self.learning_rate,
             parameters=self.parameters,
             set_parameters=net._take,
@@ -211,7 +267,7 @@ class Training:
 
     def _epoch(self) -> None:
         """The next epoch, or what is left of it, up to its end or that of the time."""
-        run, start = self.run, time.perf_counter()
+        run = self.run
         run.epoch += 1
         run.position, self.sum_of_losses = self.at_step
         run.loss = self.sum_of_losses / run.position if run.position else math.nan
@@ -219,14 +275,12 @@ class Training:
             self.rates.set(run.learning_rate)
             self.learning_rate = run.learning_rate
         self.rates.follow(run.history)
-        order = self._order()
-        self.seconds += time.perf_counter() - start
-        last_rate = self._steps(order)
-
+        last_rate = self._pass()
         flat, options = self.finite_parameters(), self.plan.options
-        if run.position < run.n_samples:  # time is up
+        if last_rate is None:  # time is up
             self.net._take(flat)
             return
+        run.n_samples = run.position
         if run.learning_rate == self.learning_rate:
             self.learning_rate = run.learning_rate = last_rate
         numbers = {
@@ -249,19 +303,49 @@ class Training:
         self.n_entered += 1
         self.at_step, self.seconds = (0, 0.0), 0.0
 
-    def _steps(self, order: Array) -> float:
-        """The rest of a pass over `order`, in native calls of bounded length, unless time is up.
+    def _pass(self) -> float | None:
+        """What is left of one pass over the samples; the last rate, or None if time is up before
+        its end.
+        """
+        rate, start = self.learning_rate, time.perf_counter()
+        with closing(self._chunks()) as chunks:
+            for chunk in chunks:
+                if chunk.end > self.run.position:  # else it was done before a run was resumed
+                    self.seconds += time.perf_counter() - start
+                    rate = self._steps(chunk)
+                    if self.run.position < chunk.end:
+                        return None
+                    start = time.perf_counter()
+        return rate
+
+    def _chunks(self) -> Generator[Chunk, None, None]:
+        """The epoch's samples in its order, a function of the seed and of the epochs ever trained.
+
+        Continuing with a second fit therefore does not repeat the first one's orders.
+        """
+        epoch, first = self.net.epochs_trained, 0
+        for number, data in enumerate(self.plan.training.parts(epoch)):
+            key, order = epoch + number * KEYS_OF_EPOCHS, data.all_rows
+            if self.plan.shuffle:
+                order = self.engine.shuffled(order, self.net.seed, key)
+            yield Chunk(data, order, key, first)
+            first += len(order)
+
+    def _steps(self, chunk: Chunk) -> float:
+        """The rest of a pass over `chunk`, in native calls of bounded length, unless time is up.
 
         Returns the last rate.
         """
-        run, batch_size = self.run, self.plan.batch_size
-        done = (run.epoch - 1) * self.n_steps
-        for step in range(0, self.n_steps, RATES_AT_ONCE):
-            stop = min(self.n_steps, step + RATES_AT_ONCE)
+        run, batch_size, n = self.run, self.plan.batch_size, len(chunk.order)
+        done = run.step - self._whole_steps(run.position - chunk.first, n)
+        n_steps = self._whole_steps(n, n)
+        for step in range(0, n_steps, RATES_AT_ONCE):
+            stop = min(n_steps, step + RATES_AT_ONCE)
             rates = self.rates.of_steps(done + step, done + stop)
-            while run.position < min(len(order), stop * batch_size):
-                self._call(order, rates[run.position // batch_size - step :])
-                last_step, run.step = run.step, done + self._whole_steps(run.position)
+            while (position := run.position - chunk.first) < min(n, stop * batch_size):
+                self._call(chunk, rates[position // batch_size - step :])
+                position = run.position - chunk.first
+                last_step, run.step = run.step, done + self._whole_steps(position, n)
                 run.loss = self.sum_of_losses / run.position
                 if not math.isfinite(self.sum_of_losses):
                     self._diverged()
@@ -272,37 +356,30 @@ class Training:
                     return float(rates[-1])
         return float(rates[-1])
 
-    def _call(self, order: Array, learning_rates: Array) -> None:
+    def _call(self, chunk: Chunk, learning_rates: Array) -> None:
         """Steps from run.position on, with these rates."""
-        data, start = self.plan.training, time.perf_counter()
+        data, start = chunk.data, time.perf_counter()
         try:
-            self.run.position, self.sum_of_losses = self.engine.train(
+            position, self.sum_of_losses = self.engine.train(
                 data.X,
                 data.y,
                 data.sample_weight,
-                order,
-                self.run.position,
+                chunk.order,
+                self.run.position - chunk.first,
                 self.plan.batch_size,
                 learning_rates,
                 min(SECONDS_PER_CALL, max(0.0, self.deadline - time.monotonic())),
                 min(len(learning_rates), self._steps_until_told()),
-                self.net.epochs_trained,
+                chunk.key,
                 self.sum_of_losses,
             )
         except ValueError:  # X holds NaN: the model keeps what it had
             self.sound = False
             raise
-        self.at_step = self.engine.at_step
+        self.run.position = chunk.first + position
+        at_step, sum_of_losses = self.engine.at_step
+        self.at_step = chunk.first + at_step, sum_of_losses
         self.seconds += time.perf_counter() - start
-
-    def _order(self) -> Array:
-        """The samples in this epoch's order, a function of the seed and of the epochs ever trained.
-
-        Continuing with a second fit therefore does not repeat the first one's orders.
-        """
-        if not self.plan.shuffle:
-            return self.rows
-        return self.engine.shuffled(self.rows, self.net.seed, self.net.epochs_trained)
 
     def _validate(self) -> dict[str, float]:
         held = self.plan.validation
@@ -377,9 +454,10 @@ class Training:
         every = [c.every_steps for c in self.callbacks if c.every_steps is not None]
         return min((n - self.run.step % n for n in every), default=MANY)
 
-    def _whole_steps(self, position: int) -> int:
-        """Steps of an epoch that are done when so many of its samples are."""
-        return self.n_steps if position == self.run.n_samples else position // self.plan.batch_size
+    def _whole_steps(self, position: int, n: int) -> int:
+        """Steps that are done when `position` of n samples are."""
+        size = self.plan.batch_size
+        return -(-n // size) if position == n else position // size
 
     def _time_is_up(self) -> bool:
         """Not before one step is taken: a run resumed again and again comes to its end."""

@@ -23,7 +23,7 @@ class Run:
 
     net: MLP  # its weights are those of the last finished epoch, or of the checkpoint resumed from
     epochs: int  # epochs asked for
-    n_samples: int  # training samples in one epoch
+    n_samples: int  # training samples in one epoch; 0 while that of a stream is not known
     learning_rate: float  # may be set; counts from the next epoch on
     # A copy of the weights and biases after the last whole step, (n_parameters,) of the network's
     # dtype; for `net.network.views`.

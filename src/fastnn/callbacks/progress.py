@@ -88,7 +88,7 @@ class LiveLine(Callback):
         self._task: TaskID | None = None
 
     def on_train_begin(self, run: Run) -> None:
-        self._task = self._progress.add_task("", total=run.epochs * run.n_samples, numbers="")
+        self._task = self._progress.add_task("", total=None, numbers="")
         self._progress.start()
         self._clock = self._of_epoch = Clock(run)
         self._updated = 0.0
@@ -120,6 +120,7 @@ class LiveLine(Callback):
             self._task,
             description=f"epoch {run.epoch}/{run.epochs}",
             completed=done,
+            total=run.epochs * run.n_samples or None,
             numbers="  ".join(numbers),
         )
 
@@ -136,7 +137,7 @@ class Clock:
         return (done - self._before) / (time.perf_counter() - self._began)
 
     def left(self, run: Run, done: int) -> str:
-        if done == self._before:
+        if done == self._before or run.n_samples == 0:
             return "? left"
         return f"{duration((run.epochs * run.n_samples - done) / self.speed(done))} left"
 
