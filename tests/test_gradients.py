@@ -99,7 +99,7 @@ def assert_gradient_is_right(net, flat, X, y, loss, l2, l1, w):
     net.weights, net.biases = net.network.views(flat)
     y = off_the_kinks(loss, net.forward(X), y)
     _, dW, db = net.loss_and_gradients(X, y, loss, l2, l1, sample_weight=w)
-    data, _ = fastnn.training.split(X, y, w, None, net.network, loss, 0)
+    data, _ = fastnn.samples.split(X, y, w, None, net.network, loss, 0)
     engine = backends.load(net.backend).Engine(net.network, 1)
     arguments = (data.X, data.y, data.sample_weight, loss, l2, l1)
     slopes = central_differences(engine, flat, arguments)

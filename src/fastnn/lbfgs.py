@@ -18,7 +18,8 @@ from .backends import Engine
 from .callbacks import Checkpoint
 from .optimizers import LBFGS
 from .options import BATCH_SIZE, LEARNING_RATE
-from .training import Plan, Samples, Training
+from .samples import Samples
+from .training import Plan, Training
 
 if TYPE_CHECKING:
     from .mlp import MLP

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import backends, checkpoints, checks, training
+from . import backends, checkpoints, checks, samples, training
 from .callbacks import Callback, History, Progress, Run
 from .callbacks.base import collect
 from .lbfgs import LBFGSTraining
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from .class_weights import ClassWeight
     from .metrics import Metrics
+    from .samples import Samples
     from .streams import Stream, StreamedSamples
-    from .training import Samples
 
     Array = NDArray[Any]
     Callbacks = Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]]
@@ -355,8 +355,8 @@ class MLP:
     ) -> tuple[Samples | StreamedSamples, Samples | None]:
         """fit's data, and those that validation is measured on."""
         if y is None:
-            return training.streamed(X, sample_weight, validation, self.network, loss, class_weight)
-        return training.split(
+            return samples.streamed(X, sample_weight, validation, self.network, loss, class_weight)
+        return samples.split(
             X, y, sample_weight, validation, self.network, loss, self.seed, class_weight
         )
 
@@ -372,7 +372,7 @@ class MLP:
     ) -> tuple[float, list[Array], list[Array]]:
         """The objective J at the present weights, [dW_1, ...], [db_1, ...]; arguments as in fit."""
         loss = checks.check_loss(loss, self.network.output)
-        data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
+        data, _ = samples.split(X, y, sample_weight, None, self.network, loss, self.seed)
         J, gradient = self._engine().loss_and_gradients(
             data.X,
             data.y,
@@ -452,7 +452,7 @@ class MLP:
         """
         loss = checks.check_loss(loss, self.network.output)
         measures = collect_metrics(metrics, self.network)
-        data, _ = training.split(X, y, sample_weight, None, self.network, loss, self.seed)
+        data, _ = samples.split(X, y, sample_weight, None, self.network, loss, self.seed)
         f, value = self._engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
         return scores(measures, data.y, f, data.sample_weight, value)
 

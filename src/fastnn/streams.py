@@ -25,7 +25,7 @@ from . import checks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .training import Samples
+    from .samples import Samples
 
     Array = NDArray[Any]
 
@@ -128,7 +128,7 @@ class Shards:
 
 @dataclass
 class StreamedSamples:
-    """A stream as training takes it; what `training.Samples` is for arrays.
+    """A stream as training takes it; what `samples.Samples` is for arrays.
 
     check  makes Samples of (X, y) or (X, y, sample_weight)
     """
