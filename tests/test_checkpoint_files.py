@@ -13,6 +13,7 @@ import fastnn
 from fastnn import files
 from fastnn.callbacks import Checkpoint, EarlyStopping
 from fastnn.optimizers import SGD
+from fastnn.schedules import Cosine
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
@@ -101,7 +102,8 @@ OTHERS = {
     "backend": ({"backend": "numpy"}, {}),
     "batch_size": ({}, {"batch_size": 24}),
     "optimizer": ({}, {"optimizer": SGD(momentum=0.5)}),
-    "learning_rate": ({}, {"learning_rate": 0.021}),
+    "learning_rate": ({}, {"learning_rate": Cosine(0.02)}),
+    "learning_rate_factors": ({}, {"learning_rate_factors": (1.0, 0.5)}),
     "l2": ({}, {"l2": 1e-9}),
     "l1": ({}, {"l1": 1e-9}),
     "shuffle": ({}, {"shuffle": False}),

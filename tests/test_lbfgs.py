@@ -4,12 +4,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ISAS, blobs, parameters
+from conftest import ISAS, assert_has, blobs, parameters
 from scipy.optimize import minimize
 
 import fastnn
 from fastnn import lbfgs, optimizers
-from fastnn.callbacks import Callback
+from fastnn.callbacks import Callback, Checkpoint, EarlyStopping
 from fastnn.optimizers import LBFGS
 from fastnn.schedules import Cosine
 
@@ -219,7 +219,71 @@ def test_not_finite_X(backend):
     assert flat(net).tobytes() == before.tobytes()
 
 
+# ---- callbacks and limits ----
+
+
+def test_its_iterations_are_steps_and_epochs(backend):
+    seen, steps = {}, []
+
+    class Looking(Callback):
+        every_steps = 2
+
+        def on_steps(self, run):
+            steps.append(run.step)
+            seen[run.step] = run.parameters()
+
+    after = {}
+
+    def keep(run):
+        after[run.epoch] = run.parameters()
+
+    net = fitted(backend, 5, callbacks=[Looking(), keep])
+    assert steps == [2, 4]
+    for step in steps:
+        assert np.array_equal(seen[step], after[step])
+    assert_has(net, after[5])
+
+
+def test_early_stopping_gives_the_model_the_best_iteration(backend):
+    """Far from the minimum of the training's loss, that of other data goes up and down."""
+    X, y = blobs(40, seed=1)
+    stopping, after = EarlyStopping("val_loss", 3), {}
+
+    def keep(run):
+        after[run.epoch] = run.parameters()
+
+    net = fitted(backend, 60, l2=0.0, validation=(X, y), callbacks=[stopping, keep])
+    assert net.epochs_trained == stopping.best_epoch + 3 < 60
+    assert_has(net, after[stopping.best_epoch])
+
+
+def test_max_seconds_ends_it_within_a_search(backend, monkeypatch):
+    """After two iterations and a little; the model is that of the last whole one."""
+    now, ends = [0.0], []
+    monkeypatch.setattr(fastnn.training.time, "monotonic", lambda: now[0])
+
+    def two(run):
+        if run.epoch == 2:
+            now[0] = 10.0
+            ends.append(run.parameters())
+
+    net = fitted(backend, 30, max_seconds=5.0, callbacks=two)
+    assert net.epochs_trained == len(net.history["loss"]) == 2
+    assert_has(net, ends[0])
+
+
 # ---- what is refused ----
+
+
+@pytest.mark.parametrize("resume", [None, "run"])
+def test_it_cannot_be_resumed(backend, tmp_path, resume):
+    path = tmp_path / "run"
+    fitted(backend, 2, optimizer="adam", callbacks=Checkpoint(path))
+    more = {"callbacks": Checkpoint(path)} if resume is None else {"resume": path}
+    with pytest.raises(ValueError, match="does not go with LBFGS: SciPy keeps its state"):
+        fitted(backend, 2, **more)
+    with pytest.raises(ValueError, match="cannot be saved: SciPy keeps its state"):
+        fitted(backend, 2, callbacks=lambda run: run.save(path))
 
 
 @pytest.mark.parametrize(

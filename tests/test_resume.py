@@ -12,14 +12,16 @@ import fastnn
 from fastnn import backends, files
 from fastnn.callbacks import Callback, Checkpoint, EarlyStopping
 from fastnn.network import Network
-from fastnn.optimizers import OPTIMIZERS, SGD
+from fastnn.optimizers import OPTIMIZERS, SGD, RMSprop
 from fastnn.options import TrainingOptions
+from fastnn.schedules import Cosine, ReduceOnPlateau, WarmUp
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
 
 CHOICES = {name: name for name in OPTIMIZERS} | {
     "momentum": SGD(momentum=0.9),
     "nesterov": SGD(momentum=0.9, nesterov=True),
+    "rmsprop with momentum": RMSprop(momentum=0.9),
 }
 
 
@@ -113,6 +115,36 @@ def test_resumed_full_batch_descent(backend, tmp_path):
         other = model(backend)
         arguments = SETTINGS | {"batch_size": None, "epochs": 6}
         other.fit(X, Y, **arguments, callbacks=following(), resume=path)
+        assert_has(other, flat_of(net))
+
+
+SCHEDULES = {
+    "cosine": Cosine(0.05),
+    "warm-up": WarmUp(Cosine(0.05), 1.5),
+    "plateau": ReduceOnPlateau(0.5, "loss", patience=0, threshold=0.5),
+    "function": lambda step: 0.1 / (1 + step),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_resumed_on_a_schedule(backend, tmp_path, schedule):
+    changes = {"learning_rate": SCHEDULES[schedule]}
+    net, paths = whole_run(tmp_path / "whole", backend, **changes)
+    assert len(set(net.history["learning_rate"])) > 1
+    for path in paths[::3]:
+        other = model(backend)
+        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
+        assert_has(other, flat_of(net))
+        assert without_times(other.history) == without_times(net.history)
+
+
+@pytest.mark.parametrize("factors", [(1.0, 0.5), (0.0, 1.0)])
+def test_resumed_with_layers_of_their_own_rates(backend, tmp_path, factors):
+    changes = {"learning_rate_factors": factors}
+    net, paths = whole_run(tmp_path / "whole", backend, **changes)
+    for path in paths[::3]:
+        other = model(backend)
+        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
         assert_has(other, flat_of(net))
 
 
