@@ -200,7 +200,7 @@ class Training:
         rate, start = self.learning_rate, time.perf_counter()
         with closing(self._chunks()) as chunks:
             for chunk in chunks:
-                if chunk.end > self.run.position:  # else it was done before a run was resumed
+                if chunk.end >= self.run.position:  # else it was done before the run was resumed
                     self.seconds += time.perf_counter() - start
                     rate = self._steps(chunk)
                     if self.run.position < chunk.end:
