@@ -2,8 +2,8 @@
 
 A child process may use so much memory, the file is ten times as large (it is sparse on disk: its
 pages are zeros that take no room). The child trains through `fastnn.streams.Blocks` and reports its
-peak memory, not counting pages of the mapped file. Then the speed of the stream against arrays in memory, on a file that the page cache
-holds, in turns A B A B.
+peak memory, not counting pages of the mapped file. Then the speed of the stream against arrays in
+memory, on a file that the page cache holds, in turns A B A B.
 """
 
 from __future__ import annotations
