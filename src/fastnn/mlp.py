@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends, checkpoints, checks, samples, training
+from .batch_training import BatchTraining
 from .callbacks import Callback, History, Progress, Run
 from .callbacks.base import collect
 from .lbfgs import LBFGSTraining
@@ -113,13 +114,14 @@ class MLP:
         # The engine that predicts; it never changes, new weights get a new one. Thus a thread may
         # go on predicting with the old one.
         self._predictor: backends.Engine | None = None
+        self._batches: BatchTraining | None = None
         read_only = self._flat.view()
         read_only.flags.writeable = False
         W, b = self.network.views(read_only)
         self._weights, self._biases = tuple(W), tuple(b)
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_lock", "_fitting", "_predictor", "_weights", "_biases")
+        dropped = ("_lock", "_fitting", "_predictor", "_batches", "_weights", "_biases")
         with self._lock:
             state = {name: value for name, value in vars(self).items() if name not in dropped}
             state["_flat"] = self._flat.copy()
@@ -321,16 +323,15 @@ class MLP:
                 batch_size=n
                 if batch_size is None
                 else min(n, checks.check_count(batch_size, "batch_size")),
-                options=TrainingOptions(
+                options=self._options(
                     optimizer,
                     with_smoothing(loss, label_smoothing),
-                    l2=checks.check_amount(l2, "l2"),
-                    l1=checks.check_amount(l1, "l1"),
-                    dropout=checks.check_dropout(dropout, self.network),
-                    seed=self.seed,
-                    clip_value=checks.check_limit(clip_value, "clip_value"),
-                    clip_norm=checks.check_limit(clip_norm, "clip_norm"),
-                    learning_rate_factors=checks.check_factors(learning_rate_factors, self.network),
+                    l2=l2,
+                    l1=l1,
+                    dropout=dropout,
+                    clip_value=clip_value,
+                    clip_norm=clip_norm,
+                    learning_rate_factors=learning_rate_factors,
                 ),
                 learning_rate=learning_rate,
                 shuffle=bool(shuffle),
@@ -343,6 +344,83 @@ class MLP:
             return run(self, self._new_engine(), plan).fit(path)
         finally:
             self._fitting.release()
+
+    def train_on_batch(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        optimizer: str | Optimizer | LBFGS = "adam",
+        learning_rate: float = LEARNING_RATE,
+        loss: str | Loss | None = None,
+        label_smoothing: float = 0.0,
+        l2: float = 0.0,
+        l1: float = 0.0,
+        dropout: float | Sequence[float] = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        learning_rate_factors: Sequence[float] | None = None,
+    ) -> float:
+        """One step on all of X; returns the mean loss before it, without penalty.
+
+        For loops of one's own, where `fit` with a stream does not serve: every call costs copies of
+        all parameters. Arguments as in fit, but for sample_weight, which is taken as it is. The
+        optimizer's state goes on from call to call as long as the arguments other than X, y,
+        sample_weight and learning_rate are the same and nothing else changes the weights; it is
+        not kept in files and copies. Raises what fit raises; the weights are then as before.
+        """
+        if not self._fitting.acquire(blocking=False):
+            raise RuntimeError("fit is already running on this model")
+        try:
+            loss = checks.check_loss(loss, self.network.output)
+            optimizer = get_optimizer(optimizer)
+            if isinstance(optimizer, LBFGS):
+                raise ValueError("LBFGS searches over many steps: use fit")
+            rate = checks.check_amount(learning_rate, "learning_rate", positive=True)
+            options = self._options(
+                optimizer,
+                with_smoothing(loss, label_smoothing),
+                l2=l2,
+                l1=l1,
+                dropout=dropout,
+                clip_value=clip_value,
+                clip_norm=clip_norm,
+                learning_rate_factors=learning_rate_factors,
+            )
+            data = samples.chunk((X, y, sample_weight), self.network, loss)
+            if self._batches is None or not self._batches.continues(options):
+                self._batches = BatchTraining(self, options)
+            try:
+                return self._batches.step(data, rate)
+            except BaseException:
+                self._batches = None  # its engine may have gone further than the weights
+                raise
+        finally:
+            self._fitting.release()
+
+    def _options(
+        self,
+        optimizer: Optimizer | LBFGS,
+        loss: Loss,
+        l2: float,
+        l1: float,
+        dropout: float | Sequence[float],
+        clip_value: float | None,
+        clip_norm: float | None,
+        learning_rate_factors: Sequence[float] | None,
+    ) -> TrainingOptions:
+        return TrainingOptions(
+            optimizer,
+            loss,
+            l2=checks.check_amount(l2, "l2"),
+            l1=checks.check_amount(l1, "l1"),
+            dropout=checks.check_dropout(dropout, self.network),
+            seed=self.seed,
+            clip_value=checks.check_limit(clip_value, "clip_value"),
+            clip_norm=checks.check_limit(clip_norm, "clip_norm"),
+            learning_rate_factors=checks.check_factors(learning_rate_factors, self.network),
+        )
 
     def _data(
         self,

@@ -96,13 +96,14 @@ def streamed(
     if validation is not None and not isinstance(validation, tuple | list):
         raise ValueError("validation must be None, (X, y) or (X, y, sample_weight) for a stream")
     held = None if validation is None else _given_validation(validation, network, loss)
-    return StreamedSamples(stream, partial(_chunk_of_stream, network=network, loss=loss)), held
+    return StreamedSamples(stream, partial(chunk, network=network, loss=loss)), held
 
 
-def _chunk_of_stream(chunk: Sequence[ArrayLike], network: Network, loss: str | Loss) -> Samples:
-    X = checks.check_X(chunk[0], network)
-    y = checks.check_y(chunk[1], X, network, loss)
-    given = chunk[2] if len(chunk) == 3 else None
+def chunk(arrays: Sequence[Any], network: Network, loss: str | Loss) -> Samples:
+    """(X, y) or (X, y, sample_weight) checked; the weights are taken as they are."""
+    X = checks.check_X(arrays[0], network)
+    y = checks.check_y(arrays[1], X, network, loss)
+    given = arrays[2] if len(arrays) == 3 else None
     w = None if given is None else checks.check_sample_weight(given, X)
     return Samples(X, y, None if w is None else np.ascontiguousarray(w, network.dtype))
 

@@ -1,0 +1,63 @@
+"""Training one batch at a time, for loops that are the user's own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .options import TrainingOptions
+from .samples import Samples
+from .training import DivergenceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .mlp import MLP
+
+    Array = NDArray[Any]
+
+
+class BatchTraining:
+    """An engine and the optimizer's state in it, from one `MLP.train_on_batch` to the next."""
+
+    def __init__(self, net: MLP, options: TrainingOptions) -> None:
+        self.net, self.options = net, options
+        self.engine = net._new_engine()
+        self.engine.start(options)
+        self.flat = net._flat.copy()  # as the last step left them
+        self.n_steps = 0
+
+    def continues(self, options: TrainingOptions) -> bool:
+        """Whether a step by these options goes on here: nothing else has changed the weights."""
+        return self.options == options and np.array_equal(self.flat, self.net._flat)
+
+    def step(self, data: Samples, learning_rate: float) -> float:
+        """One step on all of `data`; the mean loss before it, without penalty."""
+        n, rates, position, total = data.n_samples, np.array([learning_rate]), 0, 0.0
+        while position < n:  # a large batch takes several calls
+            position, total = self.engine.train(
+                data.X,
+                data.y,
+                data.sample_weight,
+                data.all_rows,
+                position,
+                n,
+                rates,
+                math.inf,
+                1,
+                self.n_steps,
+                total,
+            )
+        self.n_steps += 1
+        flat = np.empty_like(self.flat)
+        self.engine.get_parameters(flat)
+        if not (math.isfinite(total) and np.isfinite(flat).all()):
+            raise DivergenceError(
+                "the loss or the weights became NaN or infinite; the weights before this step are "
+                "kept. Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
+            )
+        self.flat = flat
+        self.net._take(flat)
+        return total / n
