@@ -126,6 +126,7 @@ typedef struct {
     double l2, l1;
     double momentum, beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
     double clip_value;                                /* 0: none */
+    int epsilon_hat; /* eps is multiplied by inverse_root beforehand */
 } fnn_step;
 
 typedef struct {
@@ -175,8 +176,8 @@ typedef struct {
      * infinity. activity[0] belongs to the input. The n_next rows after n are what comes next. */
     int small_rows;
     int (*small_step)(fnn_layer *layers, int n_layers, fnn_activity *activity, const fnn_input *X,
-                      const fnn_targets *y, fnn_rows rows, int64_t n, int64_t n_next,
-                      const fnn_step *step, double *losses);
+                      const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,
+                      int64_t n_next, const fnn_step *step, double *losses);
 } fnn_kernels;
 
 int fnn_needs_a(int activation);

@@ -162,12 +162,12 @@ static ALWAYS_INLINE void small_fetch(const fnn_input *X, const fnn_targets *y, 
 }
 
 static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fnn_input *X,
-                      const fnn_targets *y, fnn_rows rows, int64_t n, int64_t n_next,
-                      const fnn_step *step, double *losses) {
+                      const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,
+                      int64_t n_next, const fnn_step *step, double *losses) {
     small_fetch(X, y, rows, n, n + n_next);
     if (!small_gather(X, rows, &x[0].h, n)) return 0;
     for (int k = 0; k < n_layers; k++) small_forward(&layers[k], x[k].h.data, &x[k + 1], n);
-    loss(y, rows, 1.0 / (double)n, &x[n_layers], 0, n, losses);
+    loss(y, rows, inverse_n, &x[n_layers], 0, n, losses);
     for (int k = n_layers - 1; k > 0; k--)
         small_backward(&layers[k], x[k + 1].delta.data, layers[k - 1].activation, &x[k], n);
     for (int k = 0; k < n_layers; k++)

@@ -53,14 +53,17 @@ def follow_rmsprop(alpha, eps, momentum, learning_rate):
     return step
 
 
-def follow_adam(beta1, beta2, eps, learning_rate):
-    """Algorithm 1 of Kingma and Ba (2015)."""
+def follow_adam(beta1, beta2, eps, learning_rate, epsilon_hat=False):
+    """Algorithm 1 of Kingma and Ba (2015), or the form at the end of their section 2."""
     states = {}
 
     def step(k, w, g):
         t, m, v = states.get(k, (0, 0.0, 0.0))
         t, m, v = t + 1, beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
         states[k] = t, m, v
+        if epsilon_hat:
+            rate = learning_rate * np.sqrt(1 - beta2**t) / (1 - beta1**t)
+            return w - rate * m / (np.sqrt(v) + eps)
         m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
         return w - learning_rate * m_hat / (np.sqrt(v_hat) + eps)
 
@@ -109,6 +112,10 @@ FORMULAS = {
     "adam constants": (
         Adam(betas=(0.7, 0.9), eps=1e-3),
         lambda: follow_adam(0.7, 0.9, 1e-3, RATE),
+    ),
+    "adam epsilon hat": (
+        Adam(betas=(0.7, 0.9), eps=1e-3, epsilon_hat=True),
+        lambda: follow_adam(0.7, 0.9, 1e-3, RATE, epsilon_hat=True),
     ),
     "adamw": (AdamW(), lambda: decaying(follow_adam(0.9, 0.999, 1e-8, RATE), 0.01, RATE)),
     "adamw constants": (

@@ -50,3 +50,53 @@ def test_every_backend_has_the_same_order():
         for name in fastnn.available_backends()
     }
     assert len(orders) == 1
+
+
+# ---- an order of one's own ----
+
+
+def trained(shuffle, **settings):
+    rng = np.random.default_rng(0)
+    net = fastnn.MLP((3, 4, 2), dtype="float64")
+    X, y = rng.normal(size=(20, 3)), rng.integers(0, 2, 20)
+    history = net.fit(X, y, batch_size=8, shuffle=shuffle, **settings)
+    return net.weights[0].tobytes(), history
+
+
+def test_a_function_gives_the_order_of_every_epoch():
+    asked = []
+
+    def order(epoch):
+        asked.append(epoch)
+        return np.arange(20)
+
+    assert trained(order, epochs=3)[0] == trained(False, epochs=3)[0]
+    assert asked == [1, 2, 3]
+
+
+def test_it_may_take_a_sample_twice():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(5, 3)), rng.integers(0, 2, 5)
+    rows = [3, 3, 4, 0, 4]
+    one, other = (fastnn.MLP((3, 4, 2), dtype="float64") for _ in range(2))
+    one.fit(X, y, epochs=2, batch_size=2, shuffle=lambda epoch: np.array(rows, np.int32))
+    other.fit(X[rows], y[rows], epochs=2, batch_size=2, shuffle=False)
+    assert one.weights[0].tobytes() == other.weights[0].tobytes()
+    assert one.history["loss"] == other.history["loss"]
+
+
+@pytest.mark.parametrize("wrong", [[20] * 20, [-1] * 20, range(19), [], np.zeros((20, 1), int)])
+def test_rows_that_are_not_there(wrong):
+    with pytest.raises((ValueError, TypeError), match="shuffle"):
+        trained(lambda epoch: np.array(wrong, np.int64), epochs=1)
+
+
+@pytest.mark.parametrize("wrong", [[0.0, 1.0], [True, False], "ab"])
+def test_rows_that_are_no_numbers(wrong):
+    with pytest.raises(TypeError, match="shuffle"):
+        trained(lambda epoch: wrong, epochs=1)
+
+
+def test_a_fraction_for_validation_would_be_trained_on():
+    with pytest.raises(ValueError, match="validation"):
+        trained(lambda epoch: np.arange(20), epochs=1, validation=0.2)

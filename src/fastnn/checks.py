@@ -118,6 +118,21 @@ def check_loss(loss: str | Loss | None, output: str) -> Loss:
     return loss
 
 
+def check_order(order: ArrayLike, n: int) -> NDArray[np.int64]:
+    """n row numbers in 0 ... n-1, some of them maybe more than once, from shuffle(epoch)."""
+    rows = np.asarray(order)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise TypeError(
+            "shuffle must return a 1-D array of integers, "
+            f"got shape {rows.shape} and dtype {rows.dtype}"
+        )
+    if len(rows) != n or rows.min() < 0 or rows.max() >= n:
+        raise ValueError(
+            f"shuffle must return {n} row numbers in 0 ... {n - 1}, one for each sample"
+        )
+    return np.ascontiguousarray(rows, dtype=np.int64)
+
+
 def check_parameters(
     arrays: Sequence[ArrayLike], shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], name: str
 ) -> list[Array]:

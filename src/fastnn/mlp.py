@@ -225,7 +225,7 @@ class MLP:
         l2: float = 0.0,
         l1: float = 0.0,
         validation: float | Sequence[ArrayLike] | None = None,
-        shuffle: bool = True,
+        shuffle: bool | Callable[[int], ArrayLike] = True,
         sample_weight: ArrayLike | None = None,
         callbacks: Callbacks = (),
         verbose: bool = False,
@@ -239,6 +239,7 @@ class MLP:
         metrics: Metrics = (),
         max_seconds: float | None = None,
         resume: str | os.PathLike[str] | bool | None = None,
+        batch_weighting: bool = False,
     ) -> History:
         """Train from the present weights on, with a new optimizer state; returns the history.
 
@@ -261,7 +262,10 @@ class MLP:
         l2, l1         the objective has + l2/2 ||W||^2 + l1 ||W||_1, over weights, not biases
         validation     None, a fraction of the samples set apart at random (the same ones in every
                        fit, by the seed), (X, y) or (X, y, sample_weight)
-        shuffle        a new order in every epoch, a function of the seed and `epochs_trained`
+        shuffle        a new order in every epoch, a function of the seed and `epochs_trained`; or a
+                       function of your own, shuffle(epoch), epoch counting from 1, that returns the
+                       row numbers of X, (n,) integers, in the order to train on, repeats allowed;
+                       not beside a fraction for validation
         sample_weight  (n,), not negative; scaled to mean one over the training samples
         callbacks      objects of `fastnn.callbacks.Callback`, or functions f(run) called at the end
                        of every epoch
@@ -293,6 +297,11 @@ class MLP:
                        architecture, seed and backend must be the same.
                        True: from the newest file of the Checkpoint among the callbacks, or from the
                        start if there is none yet
+        batch_weighting
+                       a step follows (sum_t w_t gradient_t + l2 W + l1 sign(W)) / sum_t w_t, sums
+                       over its batch, as scikit-learn's MLP does: l2 then counts the less the
+                       larger the batch, and a batch's weights count only among themselves. False:
+                       1/n_batch sum_t w_t gradient_t + l2 W + l1 sign(W)
 
         The history has a list with one entry per epoch for each of: loss (the mean over the epoch,
         each sample before its step, with dropout and label smoothing, plus the penalty at the end);
@@ -313,6 +322,10 @@ class MLP:
         try:
             loss = checks.check_loss(loss, self.network.output)
             optimizer = get_optimizer(optimizer)
+            if callable(shuffle) and (y is None or isinstance(validation, float)):
+                raise ValueError(
+                    "shuffle as a function needs arrays, and validation=None or (X, y)"
+                )
             data, held = self._data(X, y, sample_weight, validation, loss, class_weight)
             n = data.n_samples or backends.MANY
             told = collect(callbacks)
@@ -332,9 +345,10 @@ class MLP:
                     clip_value=clip_value,
                     clip_norm=clip_norm,
                     learning_rate_factors=learning_rate_factors,
+                    batch_weighting=bool(batch_weighting),
                 ),
                 learning_rate=learning_rate,
-                shuffle=bool(shuffle),
+                shuffle=shuffle if callable(shuffle) else bool(shuffle),
                 callbacks=[*told, Progress(live=False)] if verbose else told,
                 metrics=training.check_metrics(metrics, held, self.network),
                 max_seconds=checks.check_limit(max_seconds, "max_seconds"),
@@ -409,6 +423,7 @@ class MLP:
         clip_value: float | None,
         clip_norm: float | None,
         learning_rate_factors: Sequence[float] | None,
+        batch_weighting: bool = False,
     ) -> TrainingOptions:
         return TrainingOptions(
             optimizer,
@@ -420,6 +435,7 @@ class MLP:
             clip_value=checks.check_limit(clip_value, "clip_value"),
             clip_norm=checks.check_limit(clip_norm, "clip_norm"),
             learning_rate_factors=checks.check_factors(learning_rate_factors, self.network),
+            batch_weighting=batch_weighting,
         )
 
     def _data(

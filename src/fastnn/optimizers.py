@@ -8,7 +8,7 @@ W = W - learning_rate * weight_decay * W, for weights, not for biases.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .checks import check_amount, check_count
 from .network import known
@@ -36,6 +36,7 @@ class Rule(NamedTuple):
     beta2: float = 0.0
     eps: float = 0.0
     weight_decay: float = 0.0
+    epsilon_hat: bool = False
 
     @property
     def n_states(self) -> int:
@@ -124,11 +125,15 @@ class Adam:
     v = beta2 * v + (1 - beta2) * g^2
     W = W - learning_rate / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 
+    epsilon_hat: eps is added to sqrt(v) before the bias correction, as in the "epsilon hat" of the
+    paper's section 2 and in scikit-learn: eps / sqrt(1 - beta2^t) stands for eps.
+
     Raises ValueError unless both betas are in [0, 1) and eps is above 0.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         _check_betas(self.betas)
@@ -137,7 +142,8 @@ class Adam:
     @property
     def rule(self) -> Rule:
         beta1, beta2 = self.betas
-        return _rule("adam", beta1=beta1, beta2=beta2, eps=self.eps)
+        rule = _rule("adam", beta1=beta1, beta2=beta2, eps=self.eps)
+        return rule._replace(epsilon_hat=bool(self.epsilon_hat))
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,7 @@ class AdamW:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
+    epsilon_hat: bool = False
 
     def __post_init__(self) -> None:
         Adam(self.betas, self.eps)
@@ -157,8 +164,9 @@ class AdamW:
 
     @property
     def rule(self) -> Rule:
-        beta1, beta2 = self.betas
-        return _rule("adam", beta1=beta1, beta2=beta2, eps=self.eps, weight_decay=self.weight_decay)
+        return Adam(self.betas, self.eps, self.epsilon_hat).rule._replace(
+            weight_decay=float(self.weight_decay)
+        )
 
 
 @dataclass(frozen=True)
@@ -234,7 +242,8 @@ def get(optimizer: str | Optimizer | LBFGS) -> Optimizer | LBFGS:
 
 def _rule(name: str, **constants: float) -> Rule:
     """With Python's floats: NumPy's would turn float32 into float64."""
-    return Rule(name, **{key: float(value) for key, value in constants.items()})
+    floats: dict[str, Any] = {key: float(value) for key, value in constants.items()}
+    return Rule(name, **floats)
 
 
 def _check_fraction(value: float, name: str) -> None:

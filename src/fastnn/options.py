@@ -25,6 +25,9 @@ class TrainingOptions:
     seed: int = 0  # with the epoch, what dropout's random numbers depend on
     clip_value: float | None = None
     clip_norm: float | None = None
+    # Whether a step divides the sum of the batch's gradients, and the penalty's gradient too, by
+    # the sum of the batch's weights, or its number of samples, as scikit-learn does.
+    batch_weighting: bool = False
 
     @property
     def rule(self) -> Rule:

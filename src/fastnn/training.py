@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,7 +73,7 @@ class Plan:
     batch_size: int
     options: TrainingOptions
     learning_rate: LearningRate
-    shuffle: bool
+    shuffle: bool | Callable[[int], ArrayLike]
     callbacks: Sequence[Callback]
     metrics: Mapping[str, Measure]
     max_seconds: float | None = None
@@ -113,6 +113,8 @@ class Training:
             parameters=self.parameters,
             set_parameters=net._take,
             save=self.save,
+            get_state=engine.get_state,
+            set_state=engine.set_state,
         )
         # Of the present epoch: how many samples and which sum of losses it had after the last whole
         # step, that sum by now, and the seconds that native calls took.
@@ -166,7 +168,7 @@ class Training:
             self.learning_rate = run.learning_rate
         self.rates.follow(run.history)
         last_rate = self._pass()
-        flat, options = self.finite_parameters(), self.plan.options
+        flat = self.finite_parameters()
         if last_rate is None:  # time is up
             self.net._take(flat)
             return
@@ -178,7 +180,7 @@ class Training:
             "seconds": self.seconds,
             "samples_per_second": run.n_samples / self.seconds,
         }
-        loss = run.loss + self.net.network.penalty(flat, options.l2, options.l1)
+        loss = run.loss + self._penalty(flat)
         self._end_epoch(flat, loss, numbers)
         self._tell("on_epoch_end")
 
@@ -216,7 +218,9 @@ class Training:
         epoch, first = self.net.epochs_trained, 0
         for number, data in enumerate(self.plan.training.parts(epoch)):
             key, order = epoch + number * KEYS_OF_EPOCHS, data.all_rows
-            if self.plan.shuffle:
+            if callable(self.plan.shuffle):
+                order = checks.check_order(self.plan.shuffle(self.run.epoch), len(order))
+            elif self.plan.shuffle:
                 order = self.engine.shuffled(order, self.net.seed, key)
             yield Chunk(data, order, key, first)
             first += len(order)
@@ -270,6 +274,14 @@ class Training:
         at_step, sum_of_losses = self.engine.at_step
         self.at_step = chunk.first + at_step, sum_of_losses
         self.seconds += time.perf_counter() - start
+
+    def _penalty(self, flat: Array) -> float:
+        """What the penalties add to the mean of the losses."""
+        options, n = self.plan.options, self.run.n_samples
+        penalty = self.net.network.penalty(flat, options.l2, options.l1)
+        if options.batch_weighting:  # once in every batch, not once for every sample
+            return penalty * math.ceil(n / self.plan.batch_size) / n
+        return penalty
 
     def _validate(self) -> dict[str, float]:
         held = self.plan.validation

@@ -214,7 +214,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "backends": available_backends(),
         "backend": resolve(),
         "isas": available_isas(),
-        "threads": _n_cpus(),
+        "threads": n_cpus(),
         "caches": _caches(),
     }
     if mode == "dicts":
@@ -231,7 +231,8 @@ def _cython_is_built() -> bool:
     return importlib.util.find_spec(f"{__name__}._cython") is not None
 
 
-def _n_cpus() -> int:
+def n_cpus() -> int:
+    """The cores that this process may use."""
     if _cython_is_built():
         return int(load("cython").cpu_count())
     if hasattr(os, "sched_getaffinity"):

@@ -63,6 +63,16 @@ cdef double power(double beta, int64_t t) noexcept:
     return product
 
 
+def sums_of_batches(weights, const int64_t[::1] order, int64_t batch_size, int64_t most):
+    """The sums of the weights of the first batches of `order`, float64, `most` of them at most."""
+    cdef const double[::1] w = np.asarray(weights, np.float64)
+    cdef int64_t n = min(order.shape[0], min(most, order.shape[0]) * batch_size), i
+    cdef double[::1] sums = np.zeros((n + batch_size - 1) // batch_size)
+    for i in range(n):
+        sums[i // batch_size] += w[order[i]]
+    return sums
+
+
 cdef class Engine:
     """See `fastnn.backends.Engine`."""
     cdef Kernels kernels
@@ -88,6 +98,7 @@ cdef class Engine:
     cdef tuple rates  # of dropout, [k] that of h_k
     cdef fnn_dropout *dropout  # NULL: none
     cdef uint64_t seed
+    cdef bint batch_weighting
     cdef tuple loss  # that trains, opened
     cdef int64_t part  # rows already summed of a batch that the last call did not finish
     cdef int64_t t  # whole steps of the run
@@ -211,6 +222,8 @@ cdef class Engine:
         self.step.update = self.clip_norm == 0
         self.step.rule, self.step.momentum = list(RULES).index(rule.name), rule.momentum
         self.step.beta1, self.step.beta2, self.step.eps = rule.beta1, rule.beta2, rule.eps
+        self.step.epsilon_hat = rule.epsilon_hat
+        self.batch_weighting = options.batch_weighting
         self.weight_decay = rule.weight_decay
         self.n_states = rule.n_states
         self.loss, self.part, self.t = self._opened(options.loss), 0, 0
@@ -251,6 +264,7 @@ cdef class Engine:
               int64_t batch_size, const double[:] learning_rates, double seconds,
               int64_t max_steps=MANY, uint64_t epoch=0, double sum_of_losses=0.0):
         cdef training_run run
+        cdef double[::1] batch_weights
         cdef int64_t batch
         cdef int size, k
         memset(&run, 0, sizeof(run))
@@ -271,6 +285,11 @@ cdef class Engine:
         run.learning_rates = &learning_rates[0]
         run.rate_stride = learning_rates.strides[0] // sizeof(double)
         run.weight_decay = self.weight_decay
+        run.batch_weighting = self.batch_weighting
+        if self.batch_weighting and sample_weight is not None:
+            batch_weights = sums_of_batches(sample_weight, order[run.batch:], run.batch_size,
+                                            max_steps)
+            run.batch_weights = &batch_weights[0]
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self.flops_per_row

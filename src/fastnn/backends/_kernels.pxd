@@ -52,6 +52,7 @@ cdef extern from "fastnn.h" nogil:
         int rule, first, last, update
         double learning_rate, decay, l2, l1
         double momentum, beta1, beta2, eps, inverse_root, clip_value
+        int epsilon_hat
 
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
@@ -79,7 +80,7 @@ cdef extern from "fastnn.h" nogil:
                              int64_t, void *, void *) noexcept nogil
         int small_rows
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
-                          fnn_rows, int64_t, int64_t, const fnn_step *,
+                          fnn_rows, int64_t, double, int64_t, const fnn_step *,
                           double *) noexcept nogil
 
     int fnn_needs_a(int activation)

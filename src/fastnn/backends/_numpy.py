@@ -108,8 +108,8 @@ class Engine:
         rows: Array | None = None,
     ) -> tuple[float, Array]:
         with np.errstate(over="ignore", invalid="ignore"):
-            total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, rows)
-        n = len(X if rows is None else rows)
+            n = len(X if rows is None else rows)
+            total, gradient = self._gradient(X, y, sample_weight, loss, l2, l1, rows, n)
         return total / n + self.network.penalty(self._flat, l2, l1), gradient
 
     def shuffled(self, rows: Array, seed: int, epoch: int) -> Array:
@@ -148,16 +148,13 @@ class Engine:
             while position < len(order) and done < max_steps:
                 rows = order[position : position + batch_size]
                 s = self._dropout(epoch, np.arange(position, position + len(rows)))
+                n, l2, l1 = float(len(rows)), options.l2, options.l1
+                if options.batch_weighting:
+                    if sample_weight is not None:  # no weight at all: no step
+                        n = float(sample_weight[rows].sum(dtype=np.float64)) or math.inf
+                    l2, l1 = l2 / n, l1 / n
                 total, g = self._gradient(
-                    X,
-                    y,
-                    sample_weight,
-                    options.loss,
-                    options.l2,
-                    options.l1,
-                    rows,
-                    s,
-                    self._factors,
+                    X, y, sample_weight, options.loss, l2, l1, rows, n, s, self._factors
                 )
                 if options.clip_value is not None:
                     g = clip_values(g, options.clip_value)
@@ -167,7 +164,7 @@ class Engine:
                 self._flat = self._after_step(g, float(learning_rates[done]))
                 position += len(rows)
                 done += 1
-                sum_of_losses += total
+                sum_of_losses += total * (len(rows) / n)
                 self.at_step = position, sum_of_losses
                 if time.perf_counter() >= deadline:
                     break
@@ -238,17 +235,18 @@ class Engine:
         l2: float,
         l1: float,
         rows: Array | None,
+        n: float,
         s: Sequence[Array] = (),
         factors: Sequence[float] = (),
     ) -> tuple[float, Array]:
-        """sum_t w_t l_t, and the flat gradient of J, over the chosen rows.
+        """sum_t w_t l_t, and the flat gradient of J with 1/n, over the chosen rows.
 
         The gradient is left at 0 in layers whose factor is 0.
         """
         a, h = self._forward(self._read(X, rows), s)
         f, y, w = h[-1], self._targets(y, rows), _weights(sample_weight, rows)
         losses, dl_da = self._loss(loss, a[-1], f, y)
-        delta = dl_da / len(f)
+        delta = dl_da / n
         if w is not None:
             delta = w[:, np.newaxis] * delta
         gradient = np.zeros_like(self._flat)

@@ -51,8 +51,9 @@ def rmsprop_momentum(rule: Rule, state: State, t: int, g: Array) -> Array:
 def adam(rule: Rule, state: State, t: int, g: Array) -> Array:
     state[0] = m = rule.beta1 * state[0] + (1 - rule.beta1) * g
     state[1] = v = rule.beta2 * state[1] + (1 - rule.beta2) * g * g
-    m_hat = m / (1 - rule.beta1**t)
-    return np.asarray(m_hat / (np.sqrt(v) / math.sqrt(1 - rule.beta2**t) + rule.eps))
+    m_hat, root = m / (1 - rule.beta1**t), math.sqrt(1 - rule.beta2**t)
+    eps = rule.eps / root if rule.epsilon_hat else rule.eps
+    return np.asarray(m_hat / (np.sqrt(v) / root + eps))
 
 
 def lion(rule: Rule, state: State, t: int, g: Array) -> Array:

@@ -61,6 +61,10 @@ ctypedef struct training_run:
     int64_t rate_stride, max_steps
     double weight_decay
     double beta1_power, beta2_power  # beta^t of the last step
+    # Batch weighting: l2 and l1 of `step` divided by what the gradients are, the number of samples,
+    # or one of these, if not NULL, for each of the steps to come.
+    bint batch_weighting
+    const double *batch_weights
     const weight_tile *tiles
     int64_t n_tiles
     double flops_per_row, seconds

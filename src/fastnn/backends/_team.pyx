@@ -174,14 +174,14 @@ cdef void weights_phase(training_run *run, int thread, int size, const row_share
                                &net.activity[tile.layer + 1].delta, share.n, tile.part, step)
 
 
-cdef void small_step(training_run *run, int64_t first, int64_t n,
+cdef void small_step(training_run *run, int64_t first, int64_t n, double inverse_n,
                      const fnn_step *step) noexcept nogil:
     """Both phases of a step on order[first : first + n] at once."""
     cdef network_pass *net = &run.net
     cdef fnn_rows rows
     rows.order, rows.first = run.order, first
     if not net.kernels.small_step(net.layers, net.n_layers, net.activity, &net.X, &net.y, rows, n,
-                                  min(n, run.n_order - first - n), step, run.losses):
+                                  inverse_n, min(n, run.n_order - first - n), step, run.losses):
         fnn_flag_set(&net.invalid_X, 1)
 
 
@@ -230,6 +230,16 @@ cdef void clipped_update(training_run *run, int thread, int size,
             run.net.kernels.update_scaled(&run.net.layers[tile.layer], tile.part, step, scale)
 
 
+cdef double weigh_batch(const training_run *run, int64_t i, int64_t n,
+                        fnn_step *step) noexcept nogil:
+    """What the gradients, and now the penalties too, are multiplied by in the i-th step, on n rows:
+    1 / (sum of their weights), nothing where none weighs anything."""
+    cdef double weight = n if run.batch_weights == NULL else run.batch_weights[i]
+    cdef double inverse = 1 / weight if weight > 0 else 0
+    step.l2, step.l1 = run.step.l2 * inverse, run.step.l1 * inverse
+    return inverse
+
+
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
@@ -239,12 +249,18 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     cdef double sum_of_losses = run.sum_of_losses
     cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0, rate
+    cdef double inverse_n, loss_scale = 1
     cdef int64_t steps = 0
     while True:
         rate = run.learning_rates[steps * run.rate_stride]
         n = min(run.batch_size, run.n_order - batch)
         part_n = min(run.part_rows, n - part)
         step.first, step.last = part == 0, part + part_n == n
+        inverse_n = 1.0 / n
+        if run.batch_weighting:
+            inverse_n = weigh_batch(run, steps, n, &step)
+            if run.batch_weights != NULL:
+                loss_scale = n * inverse_n
         step.learning_rate, step.decay = rate, rate * run.weight_decay
         if step.rule == FNN_ADAM:
             if step.first:
@@ -252,12 +268,14 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
                 beta2_power *= step.beta2
             step.learning_rate = rate / (1 - beta1_power)
             step.inverse_root = 1 / sqrt(1 - beta2_power)
+            if step.epsilon_hat:
+                step.eps = run.step.eps * step.inverse_root
         if part_n != share.n:
             share = share_of(run, part_n, thread, size)
         if run.is_small:
-            small_step(run, batch, n, &step)
+            small_step(run, batch, n, inverse_n, &step)
         else:
-            rows_phase(run, &share, batch + part, 1.0 / n)
+            rows_phase(run, &share, batch + part, inverse_n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
@@ -270,7 +288,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             batch, part, steps = batch + n, 0, steps + 1
         if thread == 0:
             for r in range(part_n):
-                sum_of_losses += run.losses[r]
+                sum_of_losses += run.losses[r] * loss_scale
             run.sum_of_losses = sum_of_losses
             if step.last:
                 run.sum_at_step = sum_of_losses

@@ -33,6 +33,10 @@ class Run:
     # Write a checkpoint of the last whole step, of the weights in training, to a path. RuntimeError
     # once an error has ended the training.
     save: Callable[[str | os.PathLike[str]], None]
+    # The optimizer's state, (steps taken, arrays): see Engine.get_state and set_state. May be set
+    # at the beginning and between epochs.
+    get_state: Callable[[], tuple[int, list[NDArray[Any]]]]
+    set_state: Callable[[int, list[NDArray[Any]]], None]
     epoch: int = 0  # the present epoch, from 1; when the training begins, the finished ones
     position: int = 0  # samples trained on in this epoch
     step: int = 0  # whole steps since the run began
