@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import checkpoints
+from . import checkpoints, checks
 from .backends import MANY, Engine
 from .callbacks import Callback, Checkpoint, History, Run
 from .fingerprints import settings_of
@@ -29,7 +29,7 @@ from .samples import Samples
 from .schedules import LearningRate, Rates
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from .metrics import Measure, Metrics
     from .mlp import MLP
