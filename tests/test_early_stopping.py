@@ -20,7 +20,7 @@ def follow(stopping, values, name="val_loss", begin=0):
     """Tell the callback of these values epoch by epoch; returns the epochs until it stops, and the
     parameters it leaves. Those of an epoch are its number."""
     given = []
-    run = Run(None, 1000, 10, 0.1, lambda: np.array([run.epoch]), given.append, None)
+    run = Run(None, 1000, 10, 0.1, lambda: np.array([run.epoch]), given.append, *[None] * 3)
     stopping.restore({})
     stopping.on_train_begin(run)
     for epoch, value in enumerate(values, 1):

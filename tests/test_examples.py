@@ -55,9 +55,9 @@ def test_example_mnist(tmp_path):
 def test_python_of_the_readme_runs(tmp_path):
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)
-    assert len(blocks) == 1
+    assert len(blocks) == 2
     done = subprocess.run(
-        [sys.executable, "-c", blocks[0]], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", "".join(blocks)], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     accuracy = re.search(r"'accuracy': ([\d.]+)", done.stdout)

@@ -38,7 +38,7 @@ class Plain:
         ("adam", "'adam'"),
         ((0.5, [1, None]), "(0.5, (1, None))"),
         ({"a": 1, 2: (3,)}, "{'a': 1, 2: (3)}"),
-        (Adam(), "Adam(betas=(0.9, 0.999), eps=1e-08)"),
+        (Adam(), "Adam(betas=(0.9, 0.999), eps=1e-08, epsilon_hat=False)"),
         (Warm(3, SGD(0.9)), f"Warm(steps=3, then={describe(SGD(0.9))})"),
         (schedule, "test_fingerprints.schedule"),
         (Warm(3, schedule), "Warm(steps=3, then=test_fingerprints.schedule)"),
