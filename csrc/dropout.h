@@ -7,11 +7,16 @@
 #include "gemm.h"
 #include "random.h"
 
+/* What the factors of row r follow from. */
+static ALWAYS_INLINE uint64_t dropout_key(const fnn_dropout *d, int64_t r) {
+    return fnn_random(d->key, (uint64_t)(d->first + r));
+}
+
 /* 0 or the scale for each neuron of panel p in row r. Whole numbers, in plain C, which compilers
  * know how to put into vectors. */
 static ALWAYS_INLINE void dropout_factors(const fnn_dropout *d, int64_t p, int64_t r,
                                           real factors[NR]) {
-    const uint64_t key = fnn_random(d->key, (uint64_t)(d->first + r));
+    const uint64_t key = dropout_key(d, r);
     const uint32_t low = (uint32_t)key, high = (uint32_t)(key >> 32);
     const uint32_t first = (uint32_t)(p * NR), threshold = d->threshold;
     const real scale = (real)d->scale;
@@ -19,6 +24,12 @@ static ALWAYS_INLINE void dropout_factors(const fnn_dropout *d, int64_t p, int64
         const int32_t is_kept = fnn_random_32(low, high, first + c) >= threshold;
         factors[c] = (real)is_kept * scale;
     }
+}
+
+/* That of one element of a row with this key. */
+static ALWAYS_INLINE real dropout_factor(const fnn_dropout *d, uint64_t key, uint32_t column) {
+    const int is_kept = fnn_random_32((uint32_t)key, (uint32_t)(key >> 32), column) >= d->threshold;
+    return (real)is_kept * (real)d->scale;
 }
 
 /* `to` = `from` after dropout, rows r0:r1 of panel p. */

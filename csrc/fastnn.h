@@ -59,11 +59,15 @@ typedef struct {
     uint64_t *nonzero;
 } fnn_matrix;
 
-/* The user's X: n_in columns, strides in bytes; uint8 stands for x / 255. */
+/* The user's X: n_in columns, strides in bytes; uint8 stands for x / 255. If indptr is not NULL, X is
+ * sparse: row r has elements indptr[r] up to indptr[r + 1] of data, in the rising columns that
+ * indices names; both hold integers of so many bytes, 4 or 8. */
 typedef struct {
     const char *data;
     int64_t row_stride, column_stride;
     int type;
+    const void *indptr, *indices;
+    int indptr_size, indices_size;
 } fnn_input;
 
 /* What the loss compares with: labels (n,) or values (n, n_out); weights (n,) or NULL. constants
@@ -129,6 +133,13 @@ typedef struct {
     int epsilon_hat; /* eps is multiplied by inverse_root beforehand */
 } fnn_step;
 
+/* A part of a batch of a sparse X by columns, and what is kept for each of them between parts. */
+typedef struct {
+    void *terms;     /* the (row, value) of all elements, column by column */
+    int64_t *starts; /* (n_in + threads,): where a column's terms start; thread t begins at t */
+    uint8_t *summed; /* (n_in,): whether gradient has sums from earlier parts of the batch */
+} fnn_columns;
+
 typedef struct {
     int VL, MR, NR, group;
     /* Asks for rows r0:r1 of a batch to come into this core's cache. */
@@ -178,6 +189,15 @@ typedef struct {
     int (*small_step)(fnn_layer *layers, int n_layers, fnn_activity *activity, const fnn_input *X,
                       const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,
                       int64_t n_next, const fnn_step *step, double *losses);
+    /* gather and forward for a sparse X. */
+    int (*forward_sparse)(const fnn_input *X, fnn_rows rows, const fnn_dropout *input_dropout,
+                          const fnn_layer *layer, const fnn_dropout *dropout, fnn_activity *out,
+                          int64_t r0, int64_t r1);
+    /* update for blocks block0 to block1 of NR inputs each, all panels, where h_in is a sparse X. */
+    void (*update_sparse)(fnn_layer *layer, const fnn_input *X, fnn_rows rows,
+                          const fnn_dropout *input_dropout, const fnn_matrix *delta, int64_t n,
+                          const fnn_columns *columns, int64_t block0, int64_t block1,
+                          const fnn_step *step);
 } fnn_kernels;
 
 int fnn_needs_a(int activation);

@@ -155,6 +155,8 @@ static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_acti
     for (int64_t p = p0; p < p1; p++) finish_forward(&context, p, 0, 1);
 }
 
+#include "sparse.h" /* gathers, and finishes as forward does */
+
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
     const fnn_matrix *delta = &f->x->delta, *known = f->x->a.data ? &f->x->a : &f->x->h;
@@ -256,4 +258,6 @@ const fnn_kernels FNN_TABLE = {
     forward_lanes,
     SMALL_ROWS,
     small_step,
+    forward_sparse,
+    update_sparse,
 };

@@ -86,35 +86,48 @@ static void begin_square(const update_task *u, int64_t block, int64_t panel, rea
     if (!u->step->first) copy_rows(g, sums, rows, panel_vectors(W, panel), W->ld);
 }
 
-/* The optimizer on the weights of g. */
-static void update_square(const update_task *u, int64_t block, int64_t panel, const real *g) {
+/* The optimizer on rows of W, from `row` on, of one panel, with the gradient g. The first `count` rows
+ * are weights; one more is the bias. */
+static void optimize_rows(const update_task *u, int64_t panel, int64_t row, int64_t count,
+                          int64_t rows, const real *g) {
     const fnn_layer *layer = u->layer;
-    const fnn_matrix *W = &layer->W, *Wt = &layer->Wt;
-    const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
-    const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
+    const fnn_matrix *W = &layer->W;
+    const int64_t offset = at(W, panel, row) - (real *)W->data;
     real *w = (real *)W->data + offset, *p = layer->state[0], *q = layer->state[1];
     optimize(u->step, layer->learning_rate_factor,
              (step_rows){w, p + offset, q + offset, g, rows, panel_vectors(W, panel), W->ld},
              count);
-    if (Wt->data)
-        transpose(w, W->ld, count, smaller(NR, W->cols - panel * NR), at(Wt, block, panel * NR),
-                  Wt->ld);
 }
 
-/* g is complete with the batch's last part: then the weights are updated, else g is kept. */
-static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+/* Wt follows W. */
+static void transpose_square(const update_task *u, int64_t block, int64_t panel) {
+    const fnn_matrix *W = &u->layer->W, *Wt = &u->layer->Wt;
+    if (Wt->data)
+        transpose(at(W, panel, block * NR), W->ld, block_rows(u, block),
+                  smaller(NR, W->cols - panel * NR), at(Wt, block, panel * NR), Wt->ld);
+}
+
+/* g, of rows of W from `row` on, is complete with the batch's last part: then the rows are updated,
+ * else g is kept. */
+static void end_rows(const update_task *u, int64_t panel, int64_t row, int64_t count, int64_t rows,
+                     real *g) {
     const fnn_matrix *W = &u->layer->W;
     const fnn_step *step = u->step;
-    const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
-    const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
+    const int64_t offset = at(W, panel, row) - (real *)W->data;
     const int vectors = panel_vectors(W, panel);
     if (step->last && (step->l2 != 0 || step->l1 != 0))
         add_penalty(step, (real *)W->data + offset, g, count, vectors, W->ld);
     if (step->last && step->clip_value > 0) clip_values(step->clip_value, g, rows, vectors, W->ld);
     if (step->last && step->update)
-        update_square(u, block, panel, g);
+        optimize_rows(u, panel, row, count, rows, g);
     else
         copy_rows((real *)u->layer->gradient + offset, g, rows, vectors, W->ld);
+}
+
+static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
+    end_rows(u, panel, block * NR, count, rows, g);
+    if (u->step->last && u->step->update) transpose_square(u, block, panel);
 }
 
 /* What is needed next of one block and panel: the sums that a batch's parts, or a step without an
@@ -203,13 +216,14 @@ static void update_scaled(fnn_layer *layer, fnn_tile tile, const fnn_step *step,
     const update_task u = {layer, NULL, NULL, 0, step};
     const fnn_matrix *W = &layer->W;
     for (int64_t block = tile.block; block < tile.block + tile.n_blocks; block++) {
-        const int64_t rows = block_rows(&u, block) + has_bias_row(&u, block);
+        const int64_t count = block_rows(&u, block), rows = count + has_bias_row(&u, block);
         for (int64_t panel = tile.panel; panel < tile.panel + tile.n_panels; panel++) {
             const int64_t offset = at(W, panel, block * NR) - (real *)W->data;
             real g[SQUARE];
             scale_values(scale, (real *)layer->gradient + offset, g, rows, panel_vectors(W, panel),
                          W->ld);
-            update_square(&u, block, panel, g);
+            optimize_rows(&u, panel, block * NR, count, rows, g);
+            transpose_square(&u, block, panel);
         }
     }
 }

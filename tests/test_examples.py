@@ -52,6 +52,14 @@ def test_example_mnist(tmp_path):
     assert 92 < accuracy <= 100
 
 
+def test_example_text_tfidf(tmp_path):
+    out = run("text_tfidf", SCIKIT_LEARN_DATA=str(tmp_path))
+    accuracy = float(re.search(r"^test accuracy ([\d.]+) %$", out, re.M)[1])
+    assert 95 < accuracy <= 100
+    word = re.search(r"^astronomy: (\w+)$", out, re.M)[1]
+    assert word in (EXAMPLES / "text_tfidf.py").read_text(encoding="utf-8")
+
+
 def test_python_of_the_readme_runs(tmp_path):
     readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", readme, re.M | re.S)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from . import losses
 from .losses import Loss
 from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_LOSS, Network
+from .sparse import CSR, is_sparse, to_csr
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -24,20 +26,31 @@ if TYPE_CHECKING:
 SUM_OF_LABELS_TOLERANCE = 2e-3
 
 
-def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:
+def check_X(X: Any, network: Network, name: str = "X") -> Array | CSR:
     """X as an engine takes it: (n, D_0), n >= 1, float32, float64 or uint8 (meaning x/255).
 
     These three are passed through without a copy, whatever their strides; other byte orders, other
-    numeric types and bool are converted. Raises TypeError for text, objects and complex numbers,
-    ValueError with both shapes for a wrong shape.
+    numeric types and bool are converted. SciPy's sparse matrices become a `CSR` of such elements.
+    Raises TypeError for text, objects and complex numbers, ValueError with both shapes for a wrong
+    shape.
     """
-    X = _numbers(X, name)
+    sparse = isinstance(X, CSR) or is_sparse(X)
+    if not sparse:
+        X = _numbers(X, name)
     if X.ndim != 2 or X.shape[1] != network.n_in or X.shape[0] == 0:
         hint = f"; for one sample give {name}[np.newaxis, :]" if X.ndim == 1 else ""
         raise ValueError(
             f"{name} has shape {X.shape}, but this network takes (n, {network.n_in}) "
             f"with n of at least 1{hint}"
         )
+    if not sparse:
+        return _as_read(X, network)
+    csr = X if isinstance(X, CSR) else to_csr(X, name)
+    return replace(csr, data=_as_read(csr.data, network))
+
+
+def _as_read(X: Array, network: Network) -> Array:
+    """Numbers of a dtype that the engines read."""
     if X.dtype.kind == "f" and X.dtype.itemsize in (4, 8):
         return X.astype(X.dtype.newbyteorder("="), copy=False)
     if X.dtype == np.uint8:
@@ -46,7 +59,9 @@ def check_X(X: ArrayLike, network: Network, name: str = "X") -> Array:
         return X.astype(network.dtype if X.dtype.itemsize <= 8 else np.float64)
 
 
-def check_y(y: ArrayLike, X: Array, network: Network, loss: str | Loss, name: str = "y") -> Array:
+def check_y(
+    y: ArrayLike, X: Array | CSR, network: Network, loss: str | Loss, name: str = "y"
+) -> Array:
     """y as an engine takes it: int32 class indices (n,), or (n, D_out) of network.dtype.
 
     cross_entropy         class indices (n,) in 0 ... D_out-1, or one-hot or soft labels (n, D_out)
@@ -79,7 +94,7 @@ def check_y(y: ArrayLike, X: Array, network: Network, loss: str | Loss, name: st
 
 
 def check_sample_weight(
-    sample_weight: ArrayLike, X: Array, name: str = "sample_weight"
+    sample_weight: ArrayLike, X: Array | CSR, name: str = "sample_weight"
 ) -> NDArray[np.float64]:
     """Weights as float64 (n,): finite, not negative, not all zero, else ValueError."""
     w = _numbers(sample_weight, name)

@@ -13,6 +13,7 @@ from . import checks
 from .class_weights import times_class_weight
 from .losses import Loss
 from .network import STREAM_VALIDATION, Network, random_stream
+from .sparse import CSR
 from .streams import StreamedSamples
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Samples:
     """Checked data, ready for an engine; `rows` None means all of them."""
 
-    X: Array
+    X: Array | CSR
     y: Array
     sample_weight: Array | None
     rows: Array | None = None
@@ -54,7 +55,7 @@ class Samples:
 
 
 def split(
-    X: ArrayLike,
+    X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     validation: float | Sequence[ArrayLike] | None,
@@ -120,7 +121,7 @@ def _n_held(validation: Any, n: int) -> int:
     return min(max(round(fraction * n), 1), n - 1)
 
 
-def _given_validation(given: Sequence[ArrayLike], network: Network, loss: str | Loss) -> Samples:
+def _given_validation(given: Sequence[Any], network: Network, loss: str | Loss) -> Samples:
     if len(given) not in (2, 3):
         raise ValueError(
             f"validation must be (X, y) or (X, y, sample_weight), got {len(given)} items"

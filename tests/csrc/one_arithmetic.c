@@ -137,6 +137,22 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
     }
 }
 
+/* Two thirds of the elements of a dense X. */
+static fnn_input two_thirds(fnn_input X) {
+    static int32_t indptr[N + 1], indices[N * 64];
+    char *data = malloc(N * (size_t)SIZES[0] * item);
+    int n = 0;
+    for (int r = 0; r < N; r++) {
+        for (int c = 0; c < SIZES[0]; c++) {
+            if ((r + c) % 3 == 0) continue;
+            memcpy(data + (size_t)n * item, X.data + (size_t)(r * SIZES[0] + c) * item, item);
+            indices[n++] = c;
+        }
+        indptr[r + 1] = n;
+    }
+    return (fnn_input){.data = data, .type = X.type, .indptr = indptr, .indices = indices, 4, 4};
+}
+
 /* The optimizer from gradients scaled by what depends on the squares of them all. */
 static void scaled_update(fnn_layer *layers, const fnn_step *step) {
     double sums[NEURONS], *o = sums, total = 0;
@@ -154,15 +170,26 @@ static void scaled_update(fnn_layer *layers, const fnn_step *step) {
 static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *dropout,
                      const fnn_input *X, const fnn_targets *y, const fnn_step *step,
                      double *losses) {
+    static char terms[N * 64 * 16];
+    static int64_t starts[64 + 1];
+    static uint8_t summed[64];
+    const fnn_columns columns = {terms, starts, summed};
     const fnn_rows rows = {NULL, 0};
-    kernels->gather(X, rows, dropout, &x[0].h, 0, N);
-    for (int k = 0; k < LAYERS; k++)
+    const int is_sparse = X->indptr != NULL;
+    if (is_sparse)
+        kernels->forward_sparse(X, rows, dropout, &layers[0], dropout, &x[1], 0, N);
+    else
+        kernels->gather(X, rows, dropout, &x[0].h, 0, N);
+    for (int k = is_sparse; k < LAYERS; k++)
         kernels->forward(&layers[k], &x[k].h, k < LAYERS - 1 ? dropout : NULL, &x[k + 1], 0, N);
     kernels->loss(y, rows, 1.0 / N, &x[LAYERS], 0, N, losses);
     for (int k = LAYERS - 1; k > 0; k--)
         kernels->backward(&layers[k], &x[k + 1].delta, layers[k - 1].activation, dropout, &x[k], 0,
                           N);
-    for (int k = 0; k < LAYERS; k++)
+    if (is_sparse)
+        kernels->update_sparse(&layers[0], X, rows, dropout, &x[1].delta, N, &columns, 0,
+                               (SIZES[0] + kernels->NR - 1) / kernels->NR, step);
+    for (int k = is_sparse; k < LAYERS; k++)
         for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
             for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
                 kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N,
@@ -170,7 +197,7 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *drop
     if (!step->update) scaled_update(layers, step);
 }
 
-static void training(int rule, int activation, int regularised) {
+static void training(int rule, int activation, int regularised, int is_sparse) {
     fnn_layer layers[LAYERS];
     fnn_activity x[LAYERS + 1];
     int32_t labels[N];
@@ -179,6 +206,7 @@ static void training(int rule, int activation, int regularised) {
     for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
     fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
+    if (is_sparse) X = two_thirds(X);
     fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY, NULL};
     fnn_step step = {.rule = rule,
                      .first = 1,
@@ -225,8 +253,9 @@ int main(int argc, char **argv) {
     losses();
     for (int rule = 0; rule < FNN_N_RULES; rule++) {
         for (int regularised = 0; regularised < 2; regularised++) {
-            training(rule, FNN_TANH, regularised);
-            training(rule, FNN_RELU, regularised);
+            training(rule, FNN_TANH, regularised, 0);
+            training(rule, FNN_RELU, regularised, 0);
+            training(rule, FNN_RELU, regularised, 1);
         }
     }
     return 0;

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 from ..losses import Loss
 from ..network import Network, known
 from ..options import TrainingOptions
+from ..sparse import CSR
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,7 +35,8 @@ class Engine(Protocol):
 
     `fastnn.checks` makes the arrays that an engine takes:
     X              (n, D_0) float32 | float64 | uint8, native byte order, any strides, maybe
-                   read-only; uint8 means x/255
+                   read-only; uint8 means x/255. Or a `fastnn.sparse.CSR` of such elements, with
+                   the results of the array that its `dense()` makes, to the bit.
     y              (n,) int32 class indices (cross_entropy only), or (n, D_out) of network.dtype,
                    C-contiguous; with several quantiles, y is repeated for them
     sample_weight  None or (n,) of network.dtype
@@ -72,7 +74,7 @@ class Engine(Protocol):
 
     def forward_and_loss(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | CSR,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
         loss: str | Loss,
@@ -83,7 +85,7 @@ class Engine(Protocol):
 
     def loss_and_gradients(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | CSR,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
         loss: str | Loss,
@@ -121,7 +123,7 @@ class Engine(Protocol):
 
     def train(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | CSR,
         y: NDArray[Any],
         sample_weight: NDArray[Any] | None,
         order: NDArray[Any],

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
+    Columns, Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
     fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, new_workspace,
     open_input,
 )
@@ -25,6 +25,7 @@ from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 from fastnn.optimizers import RULES
+from fastnn.sparse import CSR
 
 cnp.import_array()
 
@@ -35,11 +36,13 @@ __all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into
 # PART_BYTES, about the second-level cache, of fewer where that is more than PART_FLOPS of work, a
-# tenth of a second or two. Fewer than LEAST_PART_ROWS would cost speed.
+# tenth of a second or two. Fewer than LEAST_PART_ROWS would cost speed. Of a sparse X, as few as
+# have PART_ELEMENTS at most.
 cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
 cdef double PART_FLOPS = 3e10
+cdef int64_t PART_ELEMENTS = 1 << 22
 # Below this much work for each thread, in operations, waiting for one another costs more than
 # sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
@@ -90,8 +93,8 @@ cdef class Engine:
     cdef Tiles tiles  # of the layers that train
     cdef int lowest  # of them
     cdef bint all_train
+    cdef Columns columns  # of a run on a sparse X
     cdef double flops_per_row
-    cdef int64_t part_rows
     cdef fnn_step step
     cdef double weight_decay, beta1_power, beta2_power, clip_norm
     cdef double *squares
@@ -120,10 +123,6 @@ cdef class Engine:
         self.is_one_vector = max(network.layer_sizes) <= self.kernels.table.VL
         self.is_narrow = max(network.layer_sizes) <= WIDEST_IN_LANES
         self.flops_per_row = network.flops_per_sample
-        row_size = 3 * sum(network.layer_sizes) * self.kernels.itemsize
-        self.part_rows = max(PART_ROWS, PART_BYTES // row_size)
-        self.part_rows = min(self.part_rows, <int64_t> (PART_FLOPS / self.flops_per_row))
-        self.part_rows = max(LEAST_PART_ROWS, self.part_rows)
         self.rates = (0.0,) * self.n_layers
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
@@ -152,9 +151,9 @@ cdef class Engine:
         if not is_ready(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
             X = check_X(X, self.network)
         self._open_prediction(&p, X, rows)
-        if p.n == 1:
+        if p.n == 1 and not p.is_sparse:
             p.how = BY_PANELS
-        elif self.is_narrow and p.n >= self.kernels.table.VL:
+        elif self.is_narrow and p.n >= self.kernels.table.VL and not p.is_sparse:
             p.how = IN_LANES
         if n_layers is not None:
             p.net.n_layers, p.net.output = n_layers, IDENTITY
@@ -192,8 +191,8 @@ cdef class Engine:
         for k in range(self.n_layers):
             run.net.layers[k] = self.layers[k]
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
-        run.flops_per_row = self.flops_per_row
-        k = self._team_size(run.n_order, self.flops_per_row)
+        run.flops_per_row = self._flops_per_row(X)
+        k = self._team_size(run.n_order, run.flops_per_row)
         tiles = Tiles(self.kernels, self.network.shapes, range(self.n_layers))
         self._run(&run, k, tiles, X, y, sample_weight, self._opened(loss))
         n = self.network.n_parameters
@@ -233,7 +232,7 @@ cdef class Engine:
         trained = [k for k in range(self.n_layers) if factors[k] > 0]
         self.lowest, self.all_train = trained[0], len(trained) == self.n_layers
         self.tiles = Tiles(self.kernels, self.network.shapes, trained)
-        self.state_memory = Memory()
+        self.state_memory, self.columns = Memory(), None
         for k in range(self.n_layers):
             self.layers[k].learning_rate_factor = factors[k]
             self.layers[k].gradient = NULL
@@ -292,8 +291,8 @@ cdef class Engine:
             run.batch_weights = &batch_weights[0]
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
-        run.flops_per_row = self.flops_per_row
-        size = self._team_size(run.batch_size, self.flops_per_row)
+        run.flops_per_row = self._flops_per_row(X)
+        size = self._team_size(run.batch_size, run.flops_per_row)
         if self.team is None or self.team.sizes[0] != size:
             self.team = TeamSize(size, not self.n_threads_given)
         size, run.seconds = self.team.next_call(seconds)
@@ -335,20 +334,26 @@ cdef class Engine:
                   tuple loss) except -1:
         """Fill in what every run needs, and run it."""
         cdef int k
-        cdef int64_t parts = (run.batch_size + self.part_rows - 1) // self.part_rows
+        cdef Columns columns
+        cdef bint is_sparse = isinstance(X, CSR)
+        cdef int64_t part_rows = self._part_rows(X, run.flops_per_row)
+        cdef int64_t parts = (run.batch_size + part_rows - 1) // part_rows
         run.part_rows = (run.batch_size + parts - 1) // parts  # equal ones
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
             for k in range(self.n_layers):
                 run.net.layers[k].gradient = self._take_like_W(k)
-        workspace = self._take_workspace(run.part_rows)
+        workspace = self._take_workspace(run.part_rows, not is_sparse)
         self._open_pass(&run.net, workspace, X)
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.net.n_layers, run.net.output = self.n_layers, self.output
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
         run.is_small = (size == 1 and self.is_one_vector and run.step.update and self.all_train
-                        and run.batch_size <= self.kernels.table.small_rows
+                        and run.batch_size <= self.kernels.table.small_rows and not is_sparse
                         and run.net.layers[0].gradient == NULL and run.net.dropout == NULL)
-        tiles.share(size)
+        if is_sparse and run.net.lowest == 0:
+            columns = self._take_columns(X, run)
+            run.columns, run.first_tile = &columns.columns, tiles.n_of_input
+        tiles.share(size, run.first_tile)
         run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
         fnn_barrier_init(&run.barrier)
         with nogil:
@@ -356,10 +361,22 @@ cdef class Engine:
         self.spare = workspace
         return self._check_X(&run.net)
 
+    cdef Columns _take_columns(self, X, training_run *run):
+        """For parts of a batch: those of the training, or others where none is going on."""
+        cdef int64_t most = X.longest_row * run.part_rows
+        cdef bint is_training = run.order != NULL
+        cdef Columns columns = self.columns if is_training else None
+        if columns is None or columns.most_elements < most:
+            columns = Columns(self.kernels, self.n_in, most, self.n_threads)
+        if is_training:
+            self.columns = columns
+        return columns
+
     cdef int _open_prediction(self, prediction *p, X, rows) except -1:
         cdef const int64_t[::1] order
         memset(p, 0, sizeof(prediction))
-        p.n = cnp.PyArray_DIM(X, 0)
+        p.is_sparse, p.flops_per_row = isinstance(X, CSR), self._flops_per_row(X)
+        p.n = X.shape[0] if p.is_sparse else cnp.PyArray_DIM(X, 0)
         if rows is not None:
             order = rows
             p.rows.order, p.n = &order[0], order.shape[0]
@@ -373,12 +390,13 @@ cdef class Engine:
         cdef Workspace workspace
         p.multiple = self.kernels.table.NR if p.how == IN_LANES else self.kernels.table.MR
         p.size = self._prediction_team(p)
-        p.least_block = max(<int64_t> (LEAST_BLOCK_FLOPS / (self.flops_per_row + ROW_FLOPS)),
+        p.least_block = max(<int64_t> (LEAST_BLOCK_FLOPS / (p.flops_per_row + ROW_FLOPS)),
                             min(BLOCK_ROWS // 4, (p.n + p.size - 1) // p.size))
         p.block = (p.n + p.multiple - 1) // p.multiple * p.multiple
         if p.how == BY_BLOCKS:
             p.block = min(BLOCK_ROWS, p.block)
-        workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1)
+        workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1,
+                                         not p.is_sparse)
         if p.how == IN_LANES:
             self._take_scratch(p, workspace)
         cdef int64_t n_out = self.layers[p.net.n_layers - 1].n_out
@@ -387,7 +405,7 @@ cdef class Engine:
         p.f, p.f_row_size = <char *> address(f), n_out * self.kernels.itemsize
         p.net.layers = self.layers
         self._open_pass(&p.net, workspace, X)
-        if p.size == 1 and p.n * self.flops_per_row < SHORT_FLOPS:
+        if p.size == 1 and p.n * p.flops_per_row < SHORT_FLOPS:
             predict(p)  # with the GIL: over before another thread would have had it
         else:
             with nogil:
@@ -402,7 +420,7 @@ cdef class Engine:
         cdef int64_t group = PANELS * self.kernels.table.NR
         if p.how == BY_PANELS:
             pieces = (self.widest_output + group - 1) // group
-        return <int> min(self._team_size(p.n, self.flops_per_row / 3), pieces)
+        return <int> min(self._team_size(p.n, p.flops_per_row / 3), pieces)
 
     cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1:
         """For the kernel of narrow networks: NR numbers for every neuron, for each thread."""
@@ -423,14 +441,32 @@ cdef class Engine:
     cdef void *_take_like_W(self, int k) except NULL:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))
 
-    cdef Workspace _take_workspace(self, int64_t rows):
+    cdef double _flops_per_row(self, X):
+        """Of the products; what a sparse X does not store takes no part in them."""
+        if not isinstance(X, CSR):
+            return self.flops_per_row
+        stored = X.indices.shape[0] / X.shape[0]
+        return self.flops_per_row - 4.0 * (self.n_in - stored) * self.network.layer_sizes[1]
+
+    cdef int64_t _part_rows(self, X, double flops_per_row):
+        """How many rows of a large batch are taken together."""
+        cdef bint is_sparse = isinstance(X, CSR)
+        cdef int64_t n_neurons = self.n_neurons - (self.n_in if is_sparse else 0)
+        cdef int64_t rows = max(PART_ROWS, PART_BYTES // (3 * n_neurons * self.kernels.itemsize))
+        rows = max(LEAST_PART_ROWS, min(rows, <int64_t> (PART_FLOPS / flops_per_row)))
+        if is_sparse:
+            rows = max(1, min(rows, PART_ELEMENTS // max(1, X.longest_row)))
+        return rows
+
+    cdef Workspace _take_workspace(self, int64_t rows, bint with_input):
         """The spare one if free and large enough: several Python threads may predict at once."""
         cdef Workspace workspace = self.spare
         self.spare = None
-        if workspace is not None and workspace.rows >= rows:
+        if (workspace is not None and workspace.rows >= rows
+                and (workspace.has_input or not with_input)):
             return workspace
         return new_workspace(self.kernels, self.network, rows, self.n_threads, self.rates,
-                             self.skip_zeros)
+                             self.skip_zeros, with_input)
 
     cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
         net.kernels = self.kernels.table

@@ -1,5 +1,5 @@
 """csrc as Cython sees it, and the memory its kernels work on."""
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from numpy cimport PyArray_DATA
 
 
@@ -16,6 +16,9 @@ cdef extern from "fastnn.h" nogil:
         const char *data
         int64_t row_stride, column_stride
         int type
+        const void *indptr
+        const void *indices
+        int indptr_size, indices_size
 
     ctypedef struct fnn_targets:
         const int32_t *labels
@@ -54,6 +57,11 @@ cdef extern from "fastnn.h" nogil:
         double momentum, beta1, beta2, eps, inverse_root, clip_value
         int epsilon_hat
 
+    ctypedef struct fnn_columns:
+        void *terms
+        int64_t *starts
+        uint8_t *summed
+
     ctypedef struct fnn_kernels:
         int VL, MR, NR, group
         void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
@@ -82,6 +90,11 @@ cdef extern from "fastnn.h" nogil:
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
                           fnn_rows, int64_t, double, int64_t, const fnn_step *,
                           double *) noexcept nogil
+        int (*forward_sparse)(const fnn_input *, fnn_rows, const fnn_dropout *, const fnn_layer *,
+                              const fnn_dropout *, fnn_activity *, int64_t, int64_t) noexcept nogil
+        void (*update_sparse)(fnn_layer *, const fnn_input *, fnn_rows, const fnn_dropout *,
+                              const fnn_matrix *, int64_t, const fnn_columns *, int64_t, int64_t,
+                              const fnn_step *) noexcept nogil
 
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()
@@ -142,12 +155,20 @@ cdef class Workspace:
     cdef double *losses
     cdef double *core_shares  # for each thread
     cdef int64_t rows
+    cdef bint has_input  # activity[0] has room for the input
     cdef void *scratch  # for the kernel of narrow networks
     cdef size_t scratch_size
 
 
 cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
-                             bint skip_zeros)
+                             bint skip_zeros, bint with_input)
+
+
+cdef class Columns:
+    """What a run on a sparse X keeps of its columns."""
+    cdef Memory memory
+    cdef fnn_columns columns
+    cdef int64_t most_elements
 cdef bint is_ready(object X, int64_t n_in) noexcept
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1
 

@@ -11,6 +11,7 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 from fastnn.network import ACTIVATIONS, OUTPUTS
+from fastnn.sparse import CSR
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -141,17 +142,20 @@ cdef class Workspace:
 
 
 cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
-                             bint skip_zeros):
-    """For `network` and n_threads threads; rates: dropout's, of h_0, h_1, ..., each maybe 0."""
+                             bint skip_zeros, bint with_input):
+    """For `network` and n_threads threads; rates: dropout's, of h_0, h_1, ..., each maybe 0;
+    with_input: not only for a sparse X."""
     cdef Workspace workspace = Workspace()
     cdef Memory memory = Memory()
     cdef fnn_activity *x
     cdef int k, n_layers = network.n_layers
-    workspace.rows, workspace.memory = rows, memory
+    workspace.rows, workspace.memory, workspace.has_input = rows, memory, with_input
     workspace.activity = <fnn_activity *> memory.take((n_layers + 1) * sizeof(fnn_activity))
     workspace.losses = <double *> memory.take(rows * sizeof(double))
     workspace.core_shares = <double *> memory.take(n_threads * sizeof(double))
     for k, width in enumerate(network.layer_sizes):
+        if k == 0 and not with_input:
+            continue
         x = &workspace.activity[k]
         name = network.activations[k - 1] if 0 < k < n_layers else ""
         x.h = kernels.matrix(memory, rows, width)
@@ -166,6 +170,16 @@ cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threa
             elif name:
                 kernels.look_for_zeros(memory, &x.delta)
     return workspace
+
+
+cdef class Columns:
+    def __cinit__(self, Kernels kernels, int64_t n_columns, int64_t most_elements, int n_threads):
+        """For parts of a batch with so many elements at most."""
+        self.memory, self.most_elements = Memory(), most_elements
+        self.columns.terms = self.memory.take(most_elements * 2 * kernels.itemsize)
+        self.columns.starts = <int64_t *> self.memory.take(
+            (n_columns + n_threads) * sizeof(int64_t))
+        self.columns.summed = <uint8_t *> self.memory.take(n_columns)
 
 
 cdef bint needs_a(str activation, double rate):
@@ -196,13 +210,20 @@ cdef bint is_ready(object X, int64_t n_in) noexcept:
 
 cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
     """Where X's numbers lie. The caller keeps X alive."""
-    if not is_ready(X, n_in):
+    memset(out, 0, sizeof(fnn_input))
+    if isinstance(X, CSR) and X.shape[1] == n_in:
+        data = X.data
+        out.indptr, out.indptr_size = address(X.indptr), X.indptr.itemsize
+        out.indices, out.indices_size = address(X.indices), X.indices.itemsize
+    elif is_ready(X, n_in):
+        data = X
+        out.row_stride, out.column_stride = cnp.PyArray_STRIDE(X, 0), cnp.PyArray_STRIDE(X, 1)
+    else:
         raise ValueError(f"X of shape {np.shape(X)} is not as checks.check_X makes it")
-    cdef int kind = cnp.PyArray_TYPE(X)
+    cdef int kind = cnp.PyArray_TYPE(data)
     out.type = (FNN_INPUT_U8 if kind == cnp.NPY_UINT8 else
                 FNN_INPUT_F32 if kind == cnp.NPY_FLOAT32 else FNN_INPUT_F64)
-    out.data = <const char *> cnp.PyArray_DATA(X)
-    out.row_stride, out.column_stride = cnp.PyArray_STRIDE(X, 0), cnp.PyArray_STRIDE(X, 1)
+    out.data = <const char *> cnp.PyArray_DATA(data)
     return 0
 
 

@@ -31,6 +31,7 @@ from ..losses import Loss
 from ..losses import get as get_loss
 from ..network import Network
 from ..options import TrainingOptions
+from ..sparse import CSR
 from . import MANY
 from ._numpy_activations import ACTIVATIONS
 from ._numpy_losses import LOSSES, OUTPUTS
@@ -77,14 +78,14 @@ class Engine:
     def forward(
         self, X: ArrayLike, rows: Array | None = None, n_layers: int | None = None
     ) -> Array:
-        X = check_X(X, self.network)
+        checked = check_X(X, self.network)
         with np.errstate(over="ignore", invalid="ignore"):
-            _, h = self._forward(self._read(X, rows))
+            _, h = self._forward(self._read(checked, rows))
         return np.asarray(h[-1 if n_layers is None else n_layers])
 
     def forward_and_loss(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         loss: str | Loss,
@@ -99,7 +100,7 @@ class Engine:
 
     def loss_and_gradients(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         loss: str | Loss,
@@ -130,7 +131,7 @@ class Engine:
 
     def train(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         order: Array,
@@ -228,7 +229,7 @@ class Engine:
 
     def _gradient(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         loss: str | Loss,
@@ -264,9 +265,11 @@ class Engine:
         loss = get_loss(loss)
         return LOSSES[loss.name](loss, self.network.output, a, f, y)
 
-    def _read(self, X: Array, rows: Array | None) -> Array:
+    def _read(self, X: Array | CSR, rows: Array | None) -> Array:
         """The chosen rows of X in the network's dtype; uint8 counts 255ths."""
-        if rows is not None:
+        if isinstance(X, CSR):
+            X = X.dense(rows)
+        elif rows is not None:
             X = X[rows]
         h_0 = X.astype(self.network.dtype, copy=False)
         if X.dtype == np.uint8:

@@ -2,8 +2,8 @@
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_activity, fnn_barrier, fnn_counter, fnn_dropout, fnn_flag, fnn_input,
-    fnn_kernels, fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
+    Kernels, Memory, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_dropout, fnn_flag,
+    fnn_input, fnn_kernels, fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
 cdef enum:
@@ -41,9 +41,10 @@ cdef class Tiles:
     """The weights of some of the layers, tile by tile, as a team shares them out."""
     cdef Memory memory
     cdef weight_tile *tiles
-    cdef int64_t n_tiles
+    cdef int64_t n_tiles, n_of_input  # all; those of the first layer, which come first
     cdef int n_threads  # that share them
-    cdef int share(self, int n_threads) except -1
+    cdef int64_t first  # those before it are shared for themselves
+    cdef int share(self, int n_threads, int64_t first) except -1
 
 
 # Steps over order[batch:], the first `part` rows of the first batch being done with.
@@ -67,6 +68,8 @@ ctypedef struct training_run:
     const double *batch_weights
     const weight_tile *tiles
     int64_t n_tiles
+    int64_t first_tile  # of weights_phase; those before it belong to columns_phase
+    fnn_columns *columns  # of a sparse X, else NULL
     double flops_per_row, seconds
     double sum_of_losses, sum_at_step  # so far, and at the end of the last whole step
     int stop
@@ -89,6 +92,8 @@ ctypedef struct prediction:
     fnn_rows rows
     int64_t n, block, least_block, multiple  # rows; how many are taken together
     int how, size  # threads
+    bint is_sparse
+    double flops_per_row
     fnn_counter taken, done  # rows, or groups of panels
     char *scratch  # scratch_size bytes for each thread, for IN_LANES
     size_t scratch_size

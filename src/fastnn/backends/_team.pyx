@@ -17,9 +17,10 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_counter_add, fnn_counter_get,
-    fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout,
-    fnn_flag_get, fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
+    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
+    fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
+    fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step,
+    fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -52,19 +53,22 @@ cdef class Tiles:
         for k, tile, cost in tiles:
             self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
             self.n_tiles += 1
+            self.n_of_input += k == 0
         self.n_threads = 1
 
-    cdef int share(self, int n_threads) except -1:
-        """The most expensive first, each to the thread with the least so far (Graham, 1969)."""
+    cdef int share(self, int n_threads, int64_t first) except -1:
+        """The most expensive first, each to the thread with the least so far (Graham, 1969): the
+        tiles before `first` and the others each for themselves."""
         cdef int64_t i
-        if n_threads == self.n_threads:
+        if n_threads == self.n_threads and first == self.first:
             return 0
-        loads = [0] * n_threads
-        for i in sorted(range(self.n_tiles), key=lambda i: -self.tiles[i].cost):
-            thread = min(range(n_threads), key=loads.__getitem__)
-            loads[thread] += self.tiles[i].cost
-            self.tiles[i].thread = thread
-        self.n_threads = n_threads
+        for begin, end in ((0, first), (first, self.n_tiles)):
+            loads = [0] * n_threads
+            for i in sorted(range(begin, end), key=lambda i: -self.tiles[i].cost):
+                thread = min(range(n_threads), key=loads.__getitem__)
+                loads[thread] += self.tiles[i].cost
+                self.tiles[i].thread = thread
+        self.n_threads, self.first = n_threads, first
         return 0
 
 
@@ -80,13 +84,21 @@ cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
 
 cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
-    cdef int k
-    cdef fnn_dropout dropout
-    if not net.kernels.gather(&net.X, rows, dropout_of(net, 0, rows, &dropout),
-                              &net.activity[0].h, r0, r1):
+    cdef int k, first = 0
+    cdef fnn_dropout dropout, input_dropout
+    cdef const fnn_dropout *of_input = dropout_of(net, 0, rows, &input_dropout)
+    cdef bint valid
+    if net.X.indptr == NULL:
+        valid = net.kernels.gather(&net.X, rows, of_input, &net.activity[0].h, r0, r1)
+    else:
+        first = 1
+        valid = net.kernels.forward_sparse(&net.X, rows, of_input, &net.layers[0],
+                                           dropout_of(net, 1, rows, &dropout), &net.activity[1],
+                                           r0, r1)
+    if not valid:
         fnn_flag_set(&net.invalid_X, 1)
         return False
-    for k in range(net.n_layers):
+    for k in range(first, net.n_layers):
         net.kernels.forward(&net.layers[k], &net.activity[k].h,
                             dropout_of(net, k + 1, rows, &dropout), &net.activity[k + 1], r0, r1)
     return True
@@ -162,7 +174,7 @@ cdef void weights_phase(training_run *run, int thread, int size, const row_share
     cdef const weight_tile *tile
     cdef fnn_rows rows
     rows.order, rows.first = run.order, next_first
-    for i in range(run.n_tiles):
+    for i in range(run.first_tile, run.n_tiles):
         tile = &run.tiles[i]
         if size == 1 or tile.thread % size == thread:
             done += tile.cost
@@ -230,6 +242,21 @@ cdef void clipped_update(training_run *run, int thread, int size,
             run.net.kernels.update_scaled(&run.net.layers[tile.layer], tile.part, step, scale)
 
 
+cdef void columns_phase(training_run *run, int thread, int size, int64_t first, int64_t n,
+                        const fnn_step *step) noexcept nogil:
+    """weights_phase for a sparse X's layer: the thread's share of its inputs, in whole blocks."""
+    cdef network_pass *net = &run.net
+    cdef int64_t NR = net.kernels.NR, blocks = (net.layers[0].n_in + NR - 1) // NR
+    cdef fnn_columns columns = run.columns[0]
+    cdef fnn_dropout dropout
+    cdef fnn_rows rows
+    rows.order, rows.first = run.order, first
+    columns.starts += thread
+    net.kernels.update_sparse(&net.layers[0], &net.X, rows, dropout_of(net, 0, rows, &dropout),
+                              &net.activity[1].delta, n, &columns, blocks * thread // size,
+                              blocks * (thread + 1) // size, step)
+
+
 cdef double weigh_batch(const training_run *run, int64_t i, int64_t n,
                         fnn_step *step) noexcept nogil:
     """What the gradients, and now the penalties too, are multiplied by in the i-th step, on n rows:
@@ -279,6 +306,8 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
+        if run.columns != NULL:
+            columns_phase(run, thread, size, batch + part, part_n, &step)
         if not run.is_small:
             weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
         if step.last and run.clip_norm > 0:

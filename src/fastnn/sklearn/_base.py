@@ -10,7 +10,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
@@ -292,11 +291,7 @@ class BaseMLP(
     def _read_X(self, X: Any, **how: Any) -> Any:
         """X, and y in `how`, validated; floats stay what they are, all else becomes floats."""
         dtypes = (np.float32, np.float64) if self.dtype == "float32" else (np.float64, np.float32)
-        validated = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtypes, **how)
-        X, y = validated if "y" in how else (validated, None)
-        if issparse(X):
-            X = X.toarray()
-        return (X, y) if "y" in how else X
+        return validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtypes, **how)
 
     def _forward(self, X: Any) -> Array:
         check_is_fitted(self)
