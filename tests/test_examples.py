@@ -11,9 +11,9 @@ from pathlib import Path
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name, **environment):
+def run(name, *arguments, **environment):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py"],
+        [sys.executable, EXAMPLES / f"{name}.py", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -58,6 +58,16 @@ def test_example_text_tfidf(tmp_path):
     assert 95 < accuracy <= 100
     word = re.search(r"^astronomy: (\w+)$", out, re.M)[1]
     assert word in (EXAMPLES / "text_tfidf.py").read_text(encoding="utf-8")
+
+
+def test_example_larger_than_memory():
+    out = run("larger_than_memory", "--gigabytes", "0.5", "--seconds", "1000")
+    size, on_disk = re.search(
+        r"^([\d.]+) GB in [\d,]+ images, (\d+) MB on the disk$", out, re.M
+    ).groups()
+    assert float(size) == 0.5
+    assert float(on_disk) < 50
+    assert float(re.search(r"^accuracy on the first block ([\d.]+) %$", out, re.M)[1]) > 95
 
 
 def test_python_of_the_readme_runs(tmp_path):
