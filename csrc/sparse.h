@@ -16,6 +16,9 @@ typedef struct {
 
 /* Terms of a row of X that are read together, and how far ahead rows of B are fetched. */
 enum { ROW_TERMS = 256, TERMS_AHEAD = 6 };
+/* Rows that are carried forward together, and what of W is small enough for the second-level cache
+ * or too large for the third. */
+enum { ROWS = 256, SMALL_BYTES = 1 << 19, LARGE_BYTES = 1 << 24 };
 
 /* ---- sums of terms */
 
@@ -127,36 +130,86 @@ static ALWAYS_INLINE void fetch_row(const sparse_rows *S, sparse_row row) {
 
 /* ---- forward */
 
-/* C[r] of all panels, from the bias on. Returns 0, or NaN if the row holds a NaN or an infinity. */
-static real forward_sparse_row(const sparse_rows *S, sparse_row row, const fnn_matrix *W,
-                               const fnn_matrix *C, int64_t r) {
+/* A row's terms from columns below `end` on, as many as are read together. Returns 0, or NaN if one is
+ * a NaN or an infinity. */
+static ALWAYS_INLINE real next_terms(const sparse_rows *S, sparse_row *row, int64_t end,
+                                     term *terms, int64_t *n) {
+    real bad = 0;
+    int64_t c;
+    for (*n = 0; *n < ROW_TERMS && row->begin < row->end && (c = column_of(S, row->begin)) < end;
+         row->begin++) {
+        const real value = value_of(S, row->begin);
+        terms[(*n)++] = (term){(uint32_t)c, after_dropout(S, *row, c, value)};
+        bad += value - value;
+    }
+    return bad;
+}
+
+/* C = bias + X W for n rows of X and, in C, from row r0 on; `panels` panels from p on. */
+typedef struct {
+    const sparse_rows *S;
+    const fnn_matrix *W, *C;
+    int64_t r0, n, p, panels;
+} forward_task;
+
+/* The terms of columns c to `end`; `rest` is what is left of each row. Meanwhile each row fetches a
+ * piece of the block of W that comes next. Returns 0, or NaN for a NaN or an infinity. */
+static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int64_t end) {
+    const fnn_matrix *W = f->W, *C = f->C;
+    const int64_t n_in = W->rows - 1, width = end - c;
+    const int64_t ahead = (width * W->ld / f->n + LINE) / LINE * LINE;
     term terms[ROW_TERMS];
-    int64_t starts[2] = {0, 0}, panels;
+    int64_t starts[2] = {0, 0};
     term_sums s = {.terms = terms,
                    .starts = starts,
                    .n = 1,
+                   .B = at(W, f->p, 0),
                    .ldb = W->ld,
                    .b_panel = panel_size(W),
-                   .from_panel = panel_size(W),
-                   .c_panel = panel_size(C)};
-    const fnn_matrix *from = W;
-    int64_t from_row = W->rows - 1;
+                   .c_panel = panel_size(C),
+                   .ahead = ahead,
+                   .next_panel = panel_size(W)};
     real bad = 0;
-    do {
-        starts[1] = smaller(ROW_TERMS, row.end - row.begin);
-        for (int64_t t = 0; t < starts[1]; t++, row.begin++) {
-            const int64_t column = column_of(S, row.begin);
-            const real value = value_of(S, row.begin);
-            terms[t] = (term){(uint32_t)column, after_dropout(S, row, column, value)};
-            bad += value - value;
-        }
-        for (int64_t p = 0; p < count_panels(C); p += panels) {
-            panels = group_size(count_panels(C) - p);
-            s.B = at(W, p, 0), s.from = at(from, p, from_row), s.C = at(C, p, r);
-            sum_terms(group_vectors(C, p, panels), &s);
-        }
-        from = C, from_row = r, s.from_panel = s.c_panel;
-    } while (row.begin < row.end);
+    for (int64_t i = 0; i < f->n; i++) {
+        int is_first = c == 0;
+        if (is_first && i + 1 < f->n) fetch_row(f->S, rest[i + 1]);
+        s.C = at(C, f->p, f->r0 + i);
+        s.from = is_first ? at(W, f->p, n_in) : s.C;
+        s.from_panel = panel_size(is_first ? W : C);
+        s.next[0] = end + width <= n_in ? at(W, f->p, end) + i * ahead : NULL;
+        do {
+            bad += next_terms(f->S, &rest[i], end, terms, &starts[1]);
+            if (starts[1] > 0 || is_first) sum_terms(group_vectors(C, f->p, f->panels), &s);
+            s.from = s.C, s.from_panel = s.c_panel, s.next[0] = NULL, is_first = 0;
+        } while (starts[1] == ROW_TERMS);
+    }
+    return bad;
+}
+
+/* How many columns are gone through for all rows before the next ones: all, unless the rows need most
+ * of a W that is larger than the caches; then as many as have their part of W there. */
+static int64_t columns_together(const fnn_matrix *W, int64_t n_elements) {
+    const int64_t size = count_panels(W) * panel_size(W) * (int64_t)sizeof(real);
+    if (size < LARGE_BYTES || n_elements < W->rows) return W->rows - 1;
+    return SMALL_BYTES / (GROUP * NR * (int64_t)sizeof(real));
+}
+
+static real forward_sparse_rows(const sparse_rows *S, const fnn_matrix *W, const fnn_matrix *C,
+                                int64_t r0, int64_t n) {
+    forward_task f = {S, W, C, r0, n, 0, 0};
+    sparse_row rows[ROWS], rest[ROWS];
+    int64_t n_elements = 0;
+    real bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = row_at(S, r0 + i);
+        n_elements += rows[i].end - rows[i].begin;
+    }
+    const int64_t width = columns_together(W, n_elements);
+    for (; f.p < count_panels(C); f.p += f.panels) {
+        f.panels = group_size(count_panels(C) - f.p);
+        memcpy(rest, rows, (size_t)n * sizeof *rows);
+        for (int64_t c = 0; c < W->rows - 1; c += width) bad += add_columns(&f, rest, c, c + width);
+    }
     return bad;
 }
 
@@ -166,16 +219,11 @@ static int forward_sparse(const fnn_input *X, fnn_rows rows, const fnn_dropout *
     const finish_context context = {layer->activation, dropout, out};
     const sparse_rows S = {X, rows, input_dropout};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
-    sparse_row next = row_at(&S, r0);
-    real bad = 0;
-    for (int64_t r = r0; r < r1; r++) {
-        const sparse_row row = next;
-        next = row_at(&S, smaller(r + 1, r1 - 1));
-        fetch_row(&S, next);
-        bad += forward_sparse_row(&S, row, &layer->W, a, r);
+    for (int64_t r = r0; r < r1; r += ROWS) {
+        const int64_t n = smaller(ROWS, r1 - r);
+        if (!(forward_sparse_rows(&S, &layer->W, a, r, n) == 0)) return 0;
+        for (int64_t p = 0; p < count_panels(a); p++) finish_forward(&context, p, r, r + n);
     }
-    if (!(bad == 0)) return 0;
-    for (int64_t p = 0; p < count_panels(a); p++) finish_forward(&context, p, r0, r1);
     return 1;
 }
 
@@ -254,8 +302,8 @@ static void update_rows(const update_task *u, const fnn_columns *columns, int64_
         panels = group_size(count_panels(W) - p);
         for (int64_t q = 0; q < panels && !u->step->first; q++)
             begin_rows(u, columns, p + q, i0, i1, g + q * SQUARE);
-        const square_weights next = weights_at(u, i0 / NR + 1, p);
-        if (i1 - i0 == NR) memcpy(s.next, next.arrays, sizeof s.next);
+        const square_weights next = weights_at(u, i1 - i0 == NR ? i1 : i0, p);
+        memcpy(s.next, next.arrays, sizeof s.next);
         s.B = at(delta, p, 0);
         sum_terms(group_vectors(W, p, panels), &s);
         for (int64_t q = 0; q < panels; q++)
@@ -292,7 +340,7 @@ static void update_block_of_columns(const update_task *u, const fnn_columns *col
                                     int64_t end, int all) {
     int64_t n_touched = 0;
     for (int64_t i = i0; i < end; i++) n_touched += is_touched(columns, i);
-    all |= 4 * n_touched > end - i0;
+    all |= 6 * n_touched > end - i0;
     for (int64_t i1; i0 < end; i0 = i1) {
         const int touched = all || is_touched(columns, i0);
         for (i1 = i0 + 1; i1 < end && (all || is_touched(columns, i1)) == touched;) i1++;

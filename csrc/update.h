@@ -136,12 +136,12 @@ typedef struct {
     const real *arrays[3];
 } square_weights;
 
-static square_weights weights_at(const update_task *u, int64_t block, int64_t panel) {
+static square_weights weights_at(const update_task *u, int64_t row, int64_t panel) {
     const fnn_layer *layer = u->layer;
     const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
     const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
                              weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
-    const int64_t offset = at(&layer->W, panel, block * NR) - (real *)layer->W.data;
+    const int64_t offset = at(&layer->W, panel, row) - (real *)layer->W.data;
     square_weights next = {{NULL}};
     for (int i = 0, n = 0; i < 4 && n < 3; i++)
         if (arrays[i]) next.arrays[n++] = arrays[i] + offset;
@@ -154,7 +154,7 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                          int skip_zeros) {
     real g[LARGEST_GROUP * SQUARE];
     const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
-    const square_weights next = weights_at(u, block, tile->panel);
+    const square_weights next = weights_at(u, block * NR, tile->panel);
     for (int64_t q = 0; q < tile->n_panels; q++)
         begin_square(u, block, tile->panel + q, g + q * SQUARE);
     if (skip_zeros)
@@ -178,7 +178,7 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
 static void update_panel(const update_task *u, int64_t panel, const fnn_tile *tile) {
     real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
-    const square_weights next = weights_at(u, tile->block, panel);
+    const square_weights next = weights_at(u, tile->block * NR, panel);
     for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
         begin_square(u, tile->block + q, panel, g);
         transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);

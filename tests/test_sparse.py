@@ -130,6 +130,15 @@ def test_predictions_of_any_number_of_rows(backend, dtype, n):
             assert np.array_equal(given, expected)
 
 
+@pytest.mark.parametrize("n", [150, 700])
+def test_weights_beyond_the_caches(compiled_backend, n):
+    """More than 16 MB of them: rows go through blocks of columns, where there are rows enough."""
+    X = matrix(n, 9000, density=0.01, dtype="float32")
+    for n_threads in (1, 2):
+        net = fastnn.MLP((9000, 499, 2), backend=compiled_backend, n_threads=n_threads)
+        assert np.array_equal(net.hidden(X), net.hidden(X.toarray()))
+
+
 @pytest.mark.parametrize("activation", fastnn.network.ACTIVATIONS)
 def test_activations(backend, activation):
     X = matrix(50, 120)

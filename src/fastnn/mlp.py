@@ -57,8 +57,9 @@ class MLP:
 
     X, in every method, is (n, n_in) with n >= 1: float32, float64 or uint8 arrays of any strides
     are read as they are (memory maps and read-only arrays too); uint8 means x/255; what else is
-    numeric is converted. NaN, infinity, a wrong shape or values beyond `dtype` raise ValueError,
-    text, objects and complex numbers TypeError.
+    numeric is converted. So are SciPy's sparse matrices: CSR as it is, to the bits of the array
+    of the same values; other formats are converted to it. NaN, infinity, a wrong shape or values
+    beyond `dtype` raise ValueError, text, objects and complex numbers TypeError.
     """
 
     def __init__(

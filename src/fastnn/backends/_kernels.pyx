@@ -13,8 +13,8 @@ from libc.string cimport memset
 from fastnn.network import ACTIVATIONS, OUTPUTS
 from fastnn.sparse import CSR
 
-cdef extern from "<stdlib.h>" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
+cdef extern from "alloc.h" nogil:
+    void *fnn_take(size_t size)
 
 cnp.import_array()
 
@@ -34,11 +34,9 @@ cdef class Memory:
         self.blocks = []
 
     cdef void *take(self, size_t size) except NULL:
-        size = (size + 64) // 64 * 64
-        cdef void *block = aligned_alloc(64, size)
+        cdef void *block = fnn_take(size)
         if block == NULL:
             raise MemoryError(f"fastnn could not allocate {size} bytes")
-        memset(block, 0, size)
         self.blocks.append(<size_t> block)
         return block
 
