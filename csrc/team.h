@@ -105,4 +105,12 @@ static inline void fnn_counter_wait(fnn_counter *counter, int64_t least) {
     for (int spins = 0; fnn_counter_get(counter) < least; spins++) fnn_relax(spins);
 }
 
+/* total + scale losses[0] + ..., one after the other. Not inlined: in the loop over steps, whose calls
+ * leave no vector register alone, every sum would go through memory. */
+static __attribute__((noinline, unused)) double fnn_plus_losses(double total, const double *losses,
+                                                                int64_t n, double scale) {
+    for (int64_t r = 0; r < n; r++) total += losses[r] * scale;
+    return total;
+}
+
 #endif

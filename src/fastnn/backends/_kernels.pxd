@@ -120,6 +120,7 @@ cdef extern from "team.h" nogil:
     int64_t fnn_counter_add(fnn_counter *, int64_t)
     int fnn_counter_move(fnn_counter *, int64_t *, int64_t)
     void fnn_counter_wait(fnn_counter *, int64_t)
+    double fnn_plus_losses(double total, const double *losses, int64_t n, double scale)
     double fnn_thread_seconds()
     uint64_t fnn_denormals_off()
     void fnn_denormals_restore(uint64_t)

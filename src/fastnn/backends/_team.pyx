@@ -19,8 +19,8 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends._kernels cimport (
     FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
     fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
-    fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_pool_run, fnn_rows, fnn_step,
-    fnn_thread_seconds,
+    fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run, fnn_rows,
+    fnn_step, fnn_thread_seconds,
 )
 
 cdef extern from "omp.h" nogil:
@@ -270,7 +270,7 @@ cdef double weigh_batch(const training_run *run, int64_t i, int64_t n,
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
-    cdef int64_t n, part_n, r, batch = run.batch, part = run.part
+    cdef int64_t n, part_n, batch = run.batch, part = run.part
     cdef int64_t total = cost_of_tiles(run, thread, size)
     cdef row_share share = share_of(run, run.part_rows, thread, size)
     cdef double sum_of_losses = run.sum_of_losses
@@ -316,8 +316,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         if step.last:
             batch, part, steps = batch + n, 0, steps + 1
         if thread == 0:
-            for r in range(part_n):
-                sum_of_losses += run.losses[r] * loss_scale
+            sum_of_losses = fnn_plus_losses(sum_of_losses, run.losses, part_n, loss_scale)
             run.sum_of_losses = sum_of_losses
             if step.last:
                 run.sum_at_step = sum_of_losses
