@@ -13,9 +13,10 @@ from fastnn.backends._kernels cimport (
     fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, new_workspace,
     open_input,
 )
+from fastnn.backends._first_layer cimport FirstLayer
 from fastnn.backends._team cimport (
-    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, Tiles, network_pass, predict, prediction,
-    train, training_run,
+    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, Tiles, first_layer, network_pass, predict,
+    prediction, train, training_run,
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
@@ -43,6 +44,8 @@ cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
 cdef double PART_FLOPS = 3e10
 cdef int64_t PART_ELEMENTS = 1 << 22
+# A first layer of fewer weights is not worth the two more barriers that its columns take.
+cdef int64_t LEAST_BY_COLUMNS = 1 << 15
 # Below this much work for each thread, in operations, waiting for one another costs more than
 # sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
@@ -94,6 +97,7 @@ cdef class Engine:
     cdef int lowest  # of them
     cdef bint all_train
     cdef Columns columns  # of a run on a sparse X
+    cdef FirstLayer first  # of runs that share it out by columns
     cdef double flops_per_row
     cdef fnn_step step
     cdef double weight_decay, beta1_power, beta2_power, clip_norm
@@ -250,7 +254,7 @@ cdef class Engine:
         cdef int k
         cdef double rate
         self.rates, self.seed, self.dropout = rates or (0.0,) * self.n_layers, seed, NULL
-        self.spare = None  # its matrices depend on the rates
+        self.spare = self.first = None  # their matrices depend on the rates
         if rates:
             self.dropout = <fnn_dropout *> self.state_memory.take(
                 self.n_layers * sizeof(fnn_dropout))
@@ -353,6 +357,8 @@ cdef class Engine:
         if is_sparse and run.net.lowest == 0:
             columns = self._take_columns(X, run)
             run.columns, run.first_tile = &columns.columns, tiles.n_of_input
+        elif size > 1 and self._goes_by_columns(run):
+            run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input
         tiles.share(size, run.first_tile)
         run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
         fnn_barrier_init(&run.barrier)
@@ -360,6 +366,23 @@ cdef class Engine:
             train(run, size)
         self.spare = workspace
         return self._check_X(&run.net)
+
+    cdef bint _goes_by_columns(self, training_run *run):
+        """Whether the first layer has most of the weights, so many that sharing them costs more
+        than that every thread gathers all rows."""
+        cdef int64_t width = self.network.layer_sizes[1], n_weights = self.n_in * width
+        return (self.n_layers > 1 and run.net.lowest == 0 and run.net.dropout == NULL
+                and n_weights >= LEAST_BY_COLUMNS and width >= 2 * run.part_rows
+                and 3 * n_weights >= 2 * self.network.n_parameters)
+
+    cdef first_layer *_open_first(self, training_run *run, int size, Workspace workspace):
+        """For the team: that of the last run, if it is as large and the workspace is the same."""
+        if (self.first is None or self.first.n_threads != size
+                or self.first.rows != workspace.rows):
+            self.first = FirstLayer(self.kernels, self.network, workspace.rows, size,
+                                    workspace.activity[0].h.nonzero != NULL,
+                                    workspace.activity[1].h.nonzero != NULL)
+        return self.first.open(run.net.layers, run.net.activity)
 
     cdef Columns _take_columns(self, X, training_run *run):
         """For parts of a batch: those of the training, or others where none is going on."""

@@ -1,9 +1,9 @@
 """The loops that a team of threads runs; see _team.pyx."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
     Kernels, Memory, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_dropout, fnn_flag,
-    fnn_input, fnn_kernels, fnn_layer, fnn_rows, fnn_step, fnn_targets, fnn_tile,
+    fnn_input, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
 cdef enum:
@@ -16,6 +16,24 @@ cdef enum:
     PANELS = 4  # of a layer's output for one row: what a thread takes at a time
 
 
+# Some columns of the first layer: views of its matrices, and of Wt of the layer above.
+ctypedef struct column_share:
+    int thread  # whose they are
+    int64_t begin, n  # columns
+    fnn_layer layer, above
+    fnn_activity out
+    uint64_t *nonzero  # of h_1; NULL: not looked for
+    fnn_tile *tiles  # of W
+    int64_t n_tiles
+
+
+# All columns; and h_0 of the whole batch, for each thread.
+ctypedef struct first_layer:
+    column_share *shares
+    int n_shares
+    fnn_matrix *h0
+
+
 # One network, the memory it works in, and the data it reads.
 ctypedef struct network_pass:
     const fnn_kernels *kernels
@@ -25,6 +43,7 @@ ctypedef struct network_pass:
     int output
     const fnn_dropout *dropout  # [k] that of h_k; NULL: none
     fnn_activity *activity
+    first_layer *first  # where a team trains that layer by columns, else NULL
     fnn_input X
     fnn_targets y
     fnn_flag invalid_X
@@ -68,7 +87,7 @@ ctypedef struct training_run:
     const double *batch_weights
     const weight_tile *tiles
     int64_t n_tiles
-    int64_t first_tile  # of weights_phase; those before it belong to columns_phase
+    int64_t first_tile  # of weights_phase; those before it belong to the first layer's own phase
     fnn_columns *columns  # of a sparse X, else NULL
     double flops_per_row, seconds
     double sum_of_losses, sum_at_step  # so far, and at the end of the last whole step

@@ -23,6 +23,8 @@ from fastnn.backends._kernels cimport (
     fnn_step, fnn_thread_seconds,
 )
 
+from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
+
 cdef extern from "omp.h" nogil:
     int omp_get_num_threads()
     double omp_get_wtime()
@@ -84,7 +86,7 @@ cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
 
 cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
-    cdef int k, first = 0
+    cdef int first = 0
     cdef fnn_dropout dropout, input_dropout
     cdef const fnn_dropout *of_input = dropout_of(net, 0, rows, &input_dropout)
     cdef bint valid
@@ -98,16 +100,24 @@ cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1)
     if not valid:
         fnn_flag_set(&net.invalid_X, 1)
         return False
-    for k in range(first, net.n_layers):
-        net.kernels.forward(&net.layers[k], &net.activity[k].h,
-                            dropout_of(net, k + 1, rows, &dropout), &net.activity[k + 1], r0, r1)
+    forward_layers(net, first, rows, r0, r1)
     return True
 
 
-cdef void backward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
+cdef void forward_layers(network_pass *net, int first, fnn_rows rows, int64_t r0,
+                         int64_t r1) noexcept nogil:
     cdef int k
     cdef fnn_dropout dropout
-    for k in range(net.n_layers - 1, net.lowest, -1):
+    for k in range(first, net.n_layers):
+        net.kernels.forward(&net.layers[k], &net.activity[k].h,
+                            dropout_of(net, k + 1, rows, &dropout), &net.activity[k + 1], r0, r1)
+
+
+cdef void backward_rows(network_pass *net, int lowest, fnn_rows rows, int64_t r0,
+                        int64_t r1) noexcept nogil:
+    cdef int k
+    cdef fnn_dropout dropout
+    for k in range(net.n_layers - 1, lowest, -1):
         net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta,
                              net.layers[k - 1].activation, dropout_of(net, k, rows, &dropout),
                              &net.activity[k], r0, r1)
@@ -145,11 +155,29 @@ cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
     rows.order, rows.first = run.order, first
     while r0 < share.end:
         r1 = min(share.end, r0 + share.block)
-        if not forward_rows(net, rows, r0, r1):
+        if net.first != NULL:
+            join_bits(net, r0, r1)
+            forward_layers(net, 1, rows, r0, r1)
+        elif not forward_rows(net, rows, r0, r1):
             return
         net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
-        backward_rows(net, rows, r0, r1)
+        backward_rows(net, net.lowest if net.first == NULL else 1, rows, r0, r1)
         r0 = r1
+
+
+cdef bint columns_and_rows(training_run *run, int thread, int size, const row_share *share,
+                           int64_t first, double inverse_n, const fnn_step *step) noexcept nogil:
+    """rows_phase where the first layer is shared out by columns: that layer's update too."""
+    cdef fnn_rows rows
+    rows.order, rows.first = run.order, first
+    forward_columns(&run.net, thread, rows, share.n)
+    fnn_barrier_wait(&run.barrier, size)
+    if fnn_flag_get(&run.net.invalid_X):
+        return False
+    rows_phase(run, share, first, inverse_n)
+    fnn_barrier_wait(&run.barrier, size)
+    train_columns(&run.net, thread, share.n, step)
+    return True
 
 
 cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nogil:
@@ -301,6 +329,9 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             share = share_of(run, part_n, thread, size)
         if run.is_small:
             small_step(run, batch, n, inverse_n, &step)
+        elif run.net.first != NULL:
+            if not columns_and_rows(run, thread, size, &share, batch + part, inverse_n, &step):
+                return
         else:
             rows_phase(run, &share, batch + part, inverse_n)
         fnn_barrier_wait(&run.barrier, size)
