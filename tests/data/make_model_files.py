@@ -1,11 +1,13 @@
-"""Writes tests/data/models/NAME-{model,checkpoint}.fastnn, a model and a run of three epochs.
+"""Writes tests/data/models/NAME-{model,checkpoint}.fastnn of three epochs, and NAME.sha256.
 
 python tests/data/make_model_files.py NAME
 
-Every released version leaves its files there, of its NAME, and no later one changes them:
-test_files_of_all_versions.py reads them all. A NAME that is there already is refused.
+NAME.sha256 is a hash of the weights. Every released version leaves its files there, and no later
+one changes them:
+tests/reliability/test_file_versions.py reads them all. A NAME that is there already is refused.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -37,6 +39,15 @@ def main(name):
     net = network()
     net.fit(X, Y, epochs=3, **ARGUMENTS, callbacks=[Checkpoint(checkpoint), *followers()])
     net.save(model)
+    (FOLDER / f"{name}.sha256").write_text(digest(net) + "\n")
+
+
+def digest(net):
+    """SHA-256 of the weights and biases, layer by layer."""
+    sha = hashlib.sha256()
+    for array in [array for pair in zip(net.weights, net.biases, strict=True) for array in pair]:
+        sha.update(array.tobytes())
+    return sha.hexdigest()
 
 
 if __name__ == "__main__":
