@@ -4,13 +4,15 @@ import json
 import os
 import pickle
 import stat
+import threading
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from model_files import record_of, with_checksum
+from safetensors.numpy import load_file, save, save_file
 
 import fastnn
-from fastnn import files
+from fastnn import container, files
 from fastnn.network import ACTIVATIONS, OUTPUTS
 
 X = np.random.default_rng(0).normal(size=(5, 3))
@@ -23,13 +25,12 @@ def trained(backend="auto", **settings):
 
 
 def rewritten(path, tensors=None, drop=(), **record):
-    """The file with other tensors or parts of the record (None removes one), by safetensors."""
-    content = path.read_bytes()
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    old = json.loads(header["__metadata__"][files.FORMAT])
-    new = {name: value for name, value in (old | record).items() if value is not None}
+    """The file with other tensors or parts of the record (None removes one), signed."""
+    changed = record_of(path.read_bytes()) | record
+    new = {name: value for name, value in changed.items() if value is not None}
     kept = {name: array for name, array in load_file(path).items() if name not in drop}
-    save_file(kept | (tensors or {}), path, {files.FORMAT: json.dumps(new)})
+    content = save(kept | (tensors or {}), {files.FORMAT: json.dumps(new)})
+    path.write_bytes(with_checksum(content))
     return path
 
 
@@ -181,7 +182,7 @@ def test_foreign_files(path, content):
 
 
 def test_a_header_length_beyond_the_bound_is_not_read(path):
-    path.write_bytes((files.MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}")
+    path.write_bytes((container.MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}")
     refused(path, "no safetensors header")
 
 
@@ -191,9 +192,9 @@ def test_safetensors_of_others(path, metadata):
     refused(path, "fastnn did not write")
 
 
-@pytest.mark.parametrize("version", [3, 10, 10**30])
+@pytest.mark.parametrize("version", [4, 10, 10**30])
 def test_newer_format(path, version):
-    refused(rewritten(path, format_version=version), "format version .*reads up to 2; update")
+    refused(rewritten(path, format_version=version), "format version .*reads up to 3; update")
 
 
 @pytest.mark.parametrize("version", [None, "1", 1.0, 0, -1, [1], True])
@@ -201,10 +202,12 @@ def test_senseless_format_version(path, version):
     refused(rewritten(path, format_version=version), "no format_version")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "1", "[" * 100_000, "1" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "1", "{}", '{"a": 1, "a": 2}', "[" * 100_000, "1" * 10_000]
+)
 def test_senseless_record(path, text):
-    save_file(load_file(path), path, {files.FORMAT: text})
-    refused(path, "no format_version")
+    path.write_bytes(with_checksum(save(load_file(path), {files.FORMAT: text})))
+    refused(path, "its record (is not|has no format_version)")
 
 
 ARCHITECTURE = {
@@ -225,18 +228,23 @@ ARCHITECTURE = {
         (ARCHITECTURE | {"output": "linear"}, "architecture: unknown output 'linear'"),
         (ARCHITECTURE | {"output": None}, "architecture: unknown output None"),
         (ARCHITECTURE | {"activations": ["swish"]}, "architecture: unknown activation"),
-        (ARCHITECTURE | {"activations": 3}, "architecture"),
+        (ARCHITECTURE | {"activations": 3}, "architecture: activations are 3"),
+        (ARCHITECTURE | {"activations": "relu"}, "architecture: activations are 'relu'"),
+        (ARCHITECTURE | {"layer_sizes": [3, True, 2]}, "architecture: layer_sizes are"),
+        (ARCHITECTURE | {"layer_sizes": [3, 2**62, 2]}, "architecture: layer_sizes are"),
+        (ARCHITECTURE | {"dtype": "f4"}, "architecture: unknown dtype 'f4'"),
+        (ARCHITECTURE | {"initializer": "auto"}, "architecture lacks .*has unknown .*initializer"),
         (ARCHITECTURE | {"layer_sizes": [3]}, "architecture: layer_sizes must"),
-        (ARCHITECTURE | {"layer_sizes": [3, -4, 2]}, "architecture: layer_sizes must"),
-        (ARCHITECTURE | {"layer_sizes": "3, 4, 2"}, "architecture: layer_sizes must"),
+        (ARCHITECTURE | {"layer_sizes": [3, -4, 2]}, "architecture: layer_sizes are"),
+        (ARCHITECTURE | {"layer_sizes": "3, 4, 2"}, "architecture: layer_sizes are"),
         (ARCHITECTURE | {"dtype": "int8"}, "architecture: unknown dtype"),
-        (ARCHITECTURE | {"layer_sizes": [3, 5, 2]}, r"layer1.weight is F32 \[4, 3\]"),
-        (ARCHITECTURE | {"layer_sizes": [3, 10**12, 10**12, 2], "activations": "relu"}, "missing"),
-        (ARCHITECTURE | {"layer_sizes": [10**12, 4, 2]}, "layer1.weight is F32"),
-        (ARCHITECTURE | {"dtype": "float64"}, "is F32 .* not F64"),
-        (ARCHITECTURE | {"layer_sizes": [3, 2], "activations": []}, "unknown layer2.bias"),
+        (ARCHITECTURE | {"layer_sizes": [3, 5, 2]}, r"layer1.weight is float32 \(4, 3\)"),
+        (ARCHITECTURE | {"layer_sizes": [3, 4, 2, 10**12], "activations": ["relu"] * 2}, "missing"),
+        (ARCHITECTURE | {"layer_sizes": [10**12, 4, 2]}, "layer1.weight is float32"),
+        (ARCHITECTURE | {"dtype": "float64"}, "is float32 .* not float64"),
+        (ARCHITECTURE | {"layer_sizes": [3, 4], "activations": []}, "unknown layer2.bias"),
     ],
-    ids=range(17),
+    ids=range(22),
 )
 def test_wrong_architecture(path, architecture, message):
     refused(rewritten(path, architecture=architecture), message)
@@ -248,7 +256,7 @@ def test_wrong_architecture(path, architecture, message):
     ids=str,
 )
 def test_wrong_training_record(path, training):
-    refused(rewritten(path, training=training), "training record")
+    refused(rewritten(path, training=training), "training")
 
 
 def test_a_missing_and_an_unknown_tensor(path):
@@ -259,7 +267,7 @@ def test_a_missing_and_an_unknown_tensor(path):
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
 def test_a_tensor_of_another_dtype(path, dtype):
-    refused(rewritten(path, {"layer1.bias": np.zeros(4, dtype)}), "layer1.bias is .* not F32")
+    refused(rewritten(path, {"layer1.bias": np.zeros(4, dtype)}), "layer1.bias.* is ")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -268,24 +276,36 @@ def test_weights_that_are_not_finite(path, bad):
     refused(rewritten(path, {"layer1.weight": array}), "weights contain NaN or infinity")
 
 
-def test_every_single_damaged_byte_is_refused_or_harmless(path):
-    """A byte changed anywhere: either ModelFileError, or a model with finite weights."""
+def test_every_single_damaged_byte_is_refused(path):
     content = path.read_bytes()
-    header_ends = 8 + int.from_bytes(content[:8], "little")
-    refusals = 0
     for position in range(len(content)):
         damaged = bytearray(content)
         damaged[position] ^= 0x55
         path.write_bytes(damaged)
-        try:
-            net = fastnn.load(path)
-        except fastnn.ModelFileError:
-            refusals += 1
-        else:
-            assert all(np.isfinite(array).all() for array in net.weights + net.biases)
-    assert refusals > header_ends / 2
+        with pytest.raises(fastnn.ModelFileError):
+            fastnn.load(path)
 
 
 def test_an_unknown_backend_is_told_when_loading(path):
     with pytest.raises(ValueError, match="unknown backend"):
         fastnn.load(path, backend="torch")
+
+
+def test_a_model_may_be_saved_while_it_gets_new_weights(path):
+    """The file is of one moment."""
+    net = trained()
+    flats = [np.full(net.network.n_parameters, k, net.network.dtype) for k in range(200)]
+    net._take(flats[0])
+    thread = threading.Thread(target=lambda: [net._take(flat) for flat in flats])
+    thread.start()
+    for _ in range(20):
+        net.save(path)
+        other = fastnn.load(path)
+        assert len(np.unique([array.flat[0] for array in other.weights + other.biases])) == 1
+    thread.join()
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "not a regular file")
+    refused(tmp_path, "not a regular file")

@@ -128,7 +128,7 @@ def restore(training: Training, path: Path) -> None:
         others = differences(dict(content.run["settings"]), ours)
         if not others:
             _take(training, content, content.run)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged: the run in it: {error!r}") from None
     if others:
         raise ValueError("\n  ".join([f"{path} is of another run:", *others]))

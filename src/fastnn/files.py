@@ -1,11 +1,12 @@
-"""Model files: one safetensors container with the weights as tensors and the architecture beside.
+"""Model files: a safetensors container with the weights as tensors and the architecture beside.
 
 Tensors: layer1.weight (D_1, D_0), layer1.bias (D_1,), layer2.weight, ...
-Metadata: one entry, "fastnn-mlp", a JSON record with format_version, architecture, training and
-written_by. (One entry, because safetensors writes several in no fixed order, and the same model is
-to give the same file.)
+Metadata: "fastnn-mlp", a JSON record with format_version, architecture, training and written_by,
+and the checksum of the file. A checkpoint has a record and tensors more, "run" and "run.*": see
+`checkpoints`. docs/format.md has every rule; `container` is the layer below.
 
-A checkpoint is the same with a record and tensors more, "run" and "run.*": see `checkpoints`.
+Format versions: 1 (models) and 2 (checkpoints) were written before 0.1.0 and have no checksum; 3 is
+either, with one.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import secrets
+import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .network import Network
+from . import container
+from .container import Header, Tensor
+from .container import ModelFileError as ModelFileError
+from .network import DTYPES, Network, known
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,18 +35,17 @@ if TYPE_CHECKING:
     from .mlp import MLP
 
 FORMAT = "fastnn-mlp"
-MODEL_VERSION = 1
-CHECKPOINT_VERSION = 2  # a model and a run
+FORMAT_VERSION = 3
+WITH_CHECKSUM = 3  # from this version on
+RECORD = frozenset(("format_version", "architecture", "training", "written_by"))
+NETWORK_ARGUMENTS = ("layer_sizes", "activations", "output", "dtype")
+ARCHITECTURE = frozenset(NETWORK_ARGUMENTS)
+TRAINING = frozenset(("seed", "epochs_trained"))
 RUN = "run."
-SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64"}
-RUN_DTYPES = ("F32", "F64", "I32", "I64", "U8", "BOOL")  # of what callbacks keep, too
-
-# A header takes about 100 bytes for each tensor: this is room for tens of thousands of layers.
-MAX_HEADER_BYTES = 8 * 2**20
-
-
-class ModelFileError(ValueError):
-    """The file is not a model that this version of fastnn can read; the message says why."""
+RUN_TENSOR = re.compile(
+    r"run\.(optimizer\.[0-9]{1,9}|history\..+|callback[0-9]{1,9}\..+)", re.DOTALL
+)
+MESSAGE_LENGTH = 500  # of what an error says; names in a hostile file may be long
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Content:
 
 def save(net: MLP, path: str | os.PathLike[str]) -> None:
     """Write the model to `path`, whole or not at all. Raises OSError."""
-    write(path, Content(net.network, net._flat, net.seed, net.epochs_trained))
+    with net._lock:  # another thread may be giving it new weights
+        content = Content(net.network, net._flat.copy(), net.seed, net.epochs_trained)
+    write(path, content)
 
 
 def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | None = None) -> MLP:
@@ -64,8 +72,10 @@ def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | N
 
     The file may also be a checkpoint of a training: the model has the weights of its last step.
 
-    Raises FileNotFoundError if there is no such file, and ModelFileError if it is truncated, not a
-    fastnn model, of a newer format, or contradicts itself.
+    Raises FileNotFoundError if there is no such file, and ModelFileError if it is truncated or
+    damaged, not a fastnn model, of a newer format, or contradicts itself. Safe for files from
+    anywhere: nothing in them is executed or unpickled, and no more memory is taken than their size
+    calls for.
     """
     from .mlp import MLP
 
@@ -76,14 +86,15 @@ def load(path: str | os.PathLike[str], backend: str = "auto", n_threads: int | N
 
 
 def write(path: str | os.PathLike[str], content: Content) -> None:
-    """Write `content` to `path`, whole or not at all. Raises OSError."""
-    from safetensors.numpy import save as to_bytes
+    """Write `content` to `path`, whole or not at all. Raises OSError.
 
+    And TypeError or ValueError for what the format cannot hold.
+    """
     from . import __version__
 
     network = content.network
     record = {
-        "format_version": MODEL_VERSION if content.run is None else CHECKPOINT_VERSION,
+        "format_version": FORMAT_VERSION,
         "architecture": {
             "layer_sizes": network.layer_sizes,
             "activations": network.activations,
@@ -95,44 +106,31 @@ def write(path: str | os.PathLike[str], content: Content) -> None:
     }
     if content.run is not None:
         record["run"] = content.run
-    tensors = {RUN + name: np.ascontiguousarray(array) for name, array in content.tensors.items()}
-    for k, (W, b) in enumerate(zip(*network.views(content.flat), strict=True), 1):
-        tensors[f"layer{k}.weight"] = W
-        tensors[f"layer{k}.bias"] = b
-    write_atomically(Path(os.path.realpath(path)), to_bytes(tensors, {FORMAT: json.dumps(record)}))
+    arrays = _by_name(network, content.flat)
+    arrays |= {RUN + name: array for name, array in content.tensors.items()}
+    parts = container.pack({FORMAT: json.dumps(record)}, arrays)
+    write_atomically(Path(os.path.realpath(path)), parts)
 
 
 def read(path: str | os.PathLike[str], with_run: bool = True) -> Content:
     """Read what `write` wrote, checked as `load` says; without the run's tensors if not wanted."""
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
-    header = _read_header(path)
-    record = _record(path, header.pop("__metadata__", None))
-    network = _network(path, record)
-    seed, epochs_trained = _training(path, record)
-    of_run = _check_tensors(path, header, network, "run" in record)
     try:
-        with safe_open(path, framework="numpy") as tensors:  # checks sizes before any is allocated
-            flat = np.empty(network.n_parameters, dtype=network.dtype)
-            for k, (W, b) in enumerate(zip(*network.views(flat), strict=True), 1):
-                W[...] = tensors.get_tensor(f"layer{k}.weight")
-                b[...] = tensors.get_tensor(f"layer{k}.bias")
-            names = of_run if with_run else ()
-            arrays = {name.removeprefix(RUN): tensors.get_tensor(name) for name in names}
-    except SafetensorError as error:
-        raise ModelFileError(f"{path} is damaged: {error}") from None
-    if not np.isfinite(flat).all():
-        raise ModelFileError(f"{path} is damaged: its weights contain NaN or infinity")
-    return Content(network, flat, seed, epochs_trained, record.get("run"), arrays)
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a named pipe may take forever
+            raise ModelFileError("is not a regular file")
+        with open(path, "rb") as file:
+            return _content(file, with_run)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} {str(error)[:MESSAGE_LENGTH]}") from None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write beside `path` and rename: a reader, or a crash, finds the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")  # see remove_leftovers
     try:
         with open(temporary, "xb") as file:
-            file.write(content)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -153,122 +151,113 @@ def remove_leftovers(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    """The container's JSON header, after checking that the file is as long as it says."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < 8:
-            raise ModelFileError(f"{path} is not a model file: it has only {size} bytes")
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= MAX_HEADER_BYTES:
-            raise ModelFileError(f"{path} is not a model file: no safetensors header")
-        text = file.read(length)
-    if text and not text.startswith(b"{"):
-        raise ModelFileError(f"{path} is not a model file: no safetensors header")
-    if len(text) < length:
-        raise ModelFileError(f"{path} is truncated: it ends inside its header")
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ModelFileError(f"{path} is not a model file: its header is not JSON") from None
-    if not isinstance(header, dict):
-        raise ModelFileError(f"{path} is not a model file: its header is not an object")
-    needed = 8 + length + _data_bytes(path, header)
-    if size != needed:
-        what = "is truncated" if size < needed else "has trailing bytes"
-        raise ModelFileError(f"{path} {what}: {size} bytes instead of {needed}")
-    return header
+def _content(file: BinaryIO, with_run: bool) -> Content:
+    header = container.read_header(file)
+    record = _record(header)
+    network = _network(record["architecture"])
+    seed, epochs_trained = _training(record["training"])
+    of_run = _check_tensors(header.tensors, network, "run" in record)
+    flat = np.empty(network.n_parameters, dtype=network.dtype.newbyteorder("<"))
+    arrays = {
+        name: np.empty(header.tensors[name].shape, header.tensors[name].dtype)
+        for name in (of_run if with_run else ())
+    }
+    container.read_arrays(file, header, _by_name(network, flat) | arrays)
+    if not np.isfinite(flat).all():
+        raise ModelFileError("is damaged: its weights contain NaN or infinity")
+    return Content(
+        network,
+        flat.astype(network.dtype, copy=False),
+        seed,
+        epochs_trained,
+        record.get("run"),
+        {name.removeprefix(RUN): array for name, array in arrays.items()},
+    )
 
 
-def _data_bytes(path: Path, header: dict[str, Any]) -> int:
-    try:
-        ends = [
-            tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"
-        ]
-        return max((int(end) for end in ends), default=0)
-    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
-        raise ModelFileError(f"{path} is damaged: its header describes no tensors") from None
+def _by_name(network: Network, flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The tensors of a model, views into `flat`."""
+    tensors = {}
+    for k, (W, b) in enumerate(zip(*network.views(flat), strict=True), 1):
+        tensors[f"layer{k}.weight"] = W
+        tensors[f"layer{k}.bias"] = b
+    return tensors
 
 
-def _record(path: Path, metadata: Any) -> dict[str, Any]:
-    """fastnn's own entry of the metadata, in a format that this version reads."""
-    if not isinstance(metadata, dict) or FORMAT not in metadata:
+def _record(header: Header) -> dict[str, Any]:
+    """fastnn's own entry of the metadata, of a format that this version reads."""
+    if FORMAT not in header.metadata:
         raise ModelFileError(
-            f"{path} is a safetensors file that fastnn did not write: "
-            f"its metadata have no {FORMAT!r}"
+            "is a safetensors file that fastnn did not write: its metadata have no 'fastnn-mlp'"
         )
-    try:
-        record = json.loads(metadata[FORMAT])
-    except (TypeError, ValueError, RecursionError):
-        record = None
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if not isinstance(record, dict) or type(version) is not int or version < 1:
-        raise ModelFileError(f"{path} is damaged: its {FORMAT!r} entry has no format_version")
-    if version > CHECKPOINT_VERSION:
+    record = container.parse_object(header.metadata[FORMAT], "is damaged: its record")
+    version = record.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ModelFileError("is damaged: its record has no format_version")
+    if version > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version}, this fastnn reads up to {CHECKPOINT_VERSION}; "
-            "update fastnn"
+            f"has format version {version}, this fastnn reads up to {FORMAT_VERSION}; update fastnn"
         )
+    if header.metadata.keys() != {FORMAT} or header.has_checksum != (version >= WITH_CHECKSUM):
+        raise ModelFileError("is damaged: its metadata are not those of its format version")
+    has_run = "run" in record if version >= WITH_CHECKSUM else version == 2
+    _check_names(record, RECORD | {"run"} if has_run else RECORD, "its record")
+    if not isinstance(record["written_by"], str):
+        raise ModelFileError("is damaged: its record does not say what has written it")
     return record
 
 
-def _network(path: Path, record: dict[str, Any]) -> Network:
+def _check_names(value: Any, names: frozenset[str], what: str) -> None:
+    if not isinstance(value, dict):
+        raise ModelFileError(f"is damaged: {what} is not a JSON object")
+    if value.keys() != names:
+        missing, unknown = sorted(names - value.keys()), sorted(value.keys() - names)
+        raise ModelFileError(f"is damaged: {what} lacks {missing}, has unknown {unknown}")
+
+
+def _network(architecture: Any) -> Network:
+    _check_names(architecture, ARCHITECTURE, "its architecture")
+    sizes, activations, output, dtype = (architecture[name] for name in NETWORK_ARGUMENTS)
+    if not (isinstance(sizes, list) and all(map(container.is_count, sizes))):
+        raise ModelFileError(f"is damaged: its architecture: layer_sizes are {sizes!r}")
+    if not isinstance(activations, list):
+        raise ModelFileError(f"is damaged: its architecture: activations are {activations!r}")
     try:
-        architecture = record["architecture"]
-        return Network(
-            architecture["layer_sizes"],
-            architecture["activations"],
-            architecture["output"],
-            architecture["dtype"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} is damaged: its architecture: {error}") from None
+        return Network(sizes, activations, output, known(dtype, DTYPES, "dtype"))
+    except ValueError as error:
+        raise ModelFileError(f"is damaged: its architecture: {error}") from None
 
 
-def _training(path: Path, record: dict[str, Any]) -> tuple[int, int]:
+def _training(training: Any) -> tuple[int, int]:
     """(seed, epochs_trained)"""
-    try:
-        values = record["training"]["seed"], record["training"]["epochs_trained"]
-    except (KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is damaged: its training record: {error}") from None
-    for value in values:
+    _check_names(training, TRAINING, "its training record")
+    seed, epochs_trained = training["seed"], training["epochs_trained"]
+    for value in (seed, epochs_trained):
         if type(value) is not int or not 0 <= value < 2**64:
-            raise ModelFileError(f"{path} is damaged: its training record has {value!r}")
-    return values
+            raise ModelFileError(f"is damaged: its training record has {value!r}")
+    return seed, epochs_trained
 
 
-def _check_tensors(
-    path: Path, header: dict[str, Any], network: Network, has_run: bool
-) -> list[str]:
+def _check_tensors(tensors: dict[str, Tensor], network: Network, has_run: bool) -> list[str]:
     """The tensors must be those of the architecture: no more, no fewer, these shapes and dtype.
 
     Beside them a checkpoint has those of the run, whose names are returned.
     """
-    of_run = [name for name in header if has_run and name.startswith(RUN)]
-    for name in of_run:
-        if header[name].get("dtype") not in RUN_DTYPES:
-            raise ModelFileError(f"{path} is damaged: {name} is {header[name].get('dtype')}")
-    shapes: dict[str, list[int]] = {}
+    of_run = [name for name in tensors if has_run and RUN_TENSOR.fullmatch(name)]
+    known_names = set(of_run)
+    dtype = network.dtype.newbyteorder("<")
     for k, (n_out, n_in) in enumerate(network.shapes, 1):
-        shapes[f"layer{k}.weight"] = [n_out, n_in]
-        shapes[f"layer{k}.bias"] = [n_out]
-    missing = sorted(shapes.keys() - header.keys())
-    unknown = sorted(header.keys() - shapes.keys() - set(of_run))
-    if missing or unknown:
-        raise ModelFileError(
-            f"{path} does not fit its architecture: "
-            + "; ".join(
-                f"{what} {', '.join(names[:3])}"
-                for what, names in (("missing", missing), ("unknown", unknown))
-                if names
-            )
-        )
-    dtype = SAFETENSORS_DTYPES[network.dtype.name]
-    for name, shape in shapes.items():
-        found = header[name].get("shape"), header[name].get("dtype")
-        if found != (shape, dtype):
-            raise ModelFileError(
-                f"{path} does not fit its architecture: {name} is {found[1]} {found[0]}, "
-                f"not {dtype} {shape}"
-            )
+        for name, shape in ((f"layer{k}.weight", (n_out, n_in)), (f"layer{k}.bias", (n_out,))):
+            found = tensors.get(name)
+            if found is None:  # before the names of more layers than there are tensors are made
+                raise ModelFileError(f"does not fit its architecture: missing {name}")
+            if (found.shape, found.dtype) != (shape, dtype):
+                raise ModelFileError(
+                    f"does not fit its architecture: {name} is {found.dtype} {found.shape}, "
+                    f"not {dtype} {shape}"
+                )
+            known_names.add(name)
+    unknown = sorted(tensors.keys() - known_names)
+    if unknown:
+        raise ModelFileError(f"does not fit its architecture: unknown {', '.join(unknown)}")
     return of_run

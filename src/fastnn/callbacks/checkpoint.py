@@ -83,4 +83,4 @@ def make_room(path: Path, names: list[Path]) -> None:
     try:
         names[0].hardlink_to(path)
     except OSError:  # a file system that has no links
-        files.write_atomically(names[0], path.read_bytes())
+        files.write_atomically(names[0], [path.read_bytes()])

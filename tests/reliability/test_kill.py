@@ -110,11 +110,15 @@ def kill_and_resume(backend, folder, kills, epochs, longest):
 
 
 @pytest.mark.parametrize("backend", fastnn.available_backends())
-def test_killed_a_few_times(backend, tmp_path):
+def test_killed_a_few_times(backend, tmp_path, tally):
+    """A run killed while it writes checkpoints leaves whole ones, and goes on to the same bits."""
     kill_and_resume(backend, tmp_path, kills=5, epochs=10, longest=0.3)
+    tally("kills", 5)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", fastnn.available_backends())
-def test_killed_fifty_times(backend, tmp_path):
+def test_killed_fifty_times(backend, tmp_path, tally):
+    """A run killed fifty times while it writes checkpoints goes on to the same bits."""
     kill_and_resume(backend, tmp_path, kills=50, epochs=60, longest=0.3)
+    tally("kills", 50)
