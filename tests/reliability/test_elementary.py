@@ -16,7 +16,6 @@ from reliability.elementary import (
     FUNCTIONS,
     Errors,
     check_not_finite,
-    errors_in_ulps,
     kernel,
     measure,
     measure_all,
