@@ -245,7 +245,9 @@ ROWS = {
     "schedules.Schedule": (schedule("Schedule"), {}, {}),
     "schedules.Constant": (schedule("Constant"), {}, RATE),
     "schedules.Step": (
-        schedule("Step"), {"learning_rate": 0.1}, {**RATE, "every": "positive", "factor": "positive"}
+        schedule("Step"),
+        {"learning_rate": 0.1},
+        {**RATE, "every": "positive", "factor": "positive"},
     ),
     "schedules.Exponential": (
         schedule("Exponential"), {"learning_rate": 0.1}, {**RATE, "factor": "positive"}
@@ -370,7 +372,7 @@ def public_names():
             n
             for n, value in vars(module).items()
             if getattr(value, "__module__", "") == module.__name__
-        ]  # noqa: E501
+        ]
         for name in getattr(module, "__all__", own):
             value = getattr(module, name)
             if not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
