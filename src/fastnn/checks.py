@@ -14,7 +14,7 @@ import numpy as np
 
 from . import losses
 from .losses import Loss
-from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_LOSS, Network
+from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_LOSS, Network, number
 from .sparse import CSR, is_sparse, to_csr
 
 if TYPE_CHECKING:
@@ -179,10 +179,7 @@ def check_count(value: Any, name: str, at_least: int = 1, below: int = 2**63) ->
 
 def check_amount(value: Any, name: str, positive: bool = False) -> float:
     """A finite number that is not negative, or not even zero if `positive`."""
-    try:
-        amount = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    amount = number(value, name)
     if not (amount > 0 if positive else amount >= 0) or amount == float("inf"):
         bound = "above 0" if positive else "of at least 0"
         raise ValueError(f"{name} must be a finite number {bound}, got {value!r}")

@@ -107,7 +107,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
 
     Raises ValueError naming the file if its magic number, type, sizes or length are wrong.
     """
-    with open(path, "rb") as file:
+    with open(os.fspath(path), "rb") as file:  # an integer is no path, though open takes one
         try:
             return _read_idx(file)
         except ValueError as error:

@@ -19,18 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .network import LOSSES, known
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+from .network import LOSSES, known, number
 
 
 def _check_smoothing(value: Any) -> float:
-    smoothing = _number(value, "label_smoothing")
+    smoothing = number(value, "label_smoothing")
     if not 0 <= smoothing < 1:
         raise ValueError(f"label_smoothing must be at least 0 and below 1, got {value!r}")
     return smoothing
@@ -120,7 +113,7 @@ class Huber(Loss):
     name: ClassVar[str] = "huber"
 
     def __post_init__(self) -> None:
-        delta = _number(self.delta, "delta")
+        delta = number(self.delta, "delta")
         if not 0 < delta < float("inf"):
             raise ValueError(f"delta must be a positive number, got {self.delta!r}")
         object.__setattr__(self, "delta", delta)
@@ -149,7 +142,7 @@ class Quantile(Loss):
 
     def __post_init__(self) -> None:
         try:
-            quantiles = tuple(_number(q, "quantiles") for q in self.quantiles)
+            quantiles = tuple(number(q, "quantiles") for q in self.quantiles)
         except TypeError:
             raise TypeError(
                 "quantiles must be a sequence of numbers like (0.1, 0.5, 0.9), "

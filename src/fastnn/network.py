@@ -110,6 +110,19 @@ def known(name: object, names: Sequence[str], what: str) -> str:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}")
 
 
+def number(value: Any, name: str) -> float:
+    """A real number as a float. Text and arrays, which float() would take, are a TypeError."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    try:
+        if isinstance(value, str | bytes | bytearray) or kind not in "fiub" or np.ndim(value):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be a finite number, got an integer beyond floats") from None
+
+
 @dataclass(frozen=True, init=False)
 class Network:
     """The shape of a multilayer perceptron; it holds no weights and never changes.
@@ -205,11 +218,14 @@ class Network:
     def penalty(self, flat: NDArray[Any], l2: float, l1: float) -> float:
         """l2 * 1/2 ||W||^2 + l1 * ||W||_1 over all weights, not over the biases."""
         total = 0.0
-        for W in self.views(flat)[0] if l2 or l1 else ():
-            if l2:
-                total += l2 * 0.5 * float(np.square(W, dtype=np.float64).sum())
-            if l1:
-                total += l1 * float(np.abs(W).sum(dtype=np.float64))
+        if not (l2 or l1):
+            return total
+        with np.errstate(over="ignore"):  # an infinite penalty is the training's to tell of
+            for W in self.views(flat)[0]:
+                if l2:
+                    total += l2 * 0.5 * float(np.square(W, dtype=np.float64).sum())
+                if l1:
+                    total += l1 * float(np.abs(W).sum(dtype=np.float64))
         return total
 
     def initialize(self, seed: int, initializer: str = "auto") -> NDArray[Any]:
@@ -254,8 +270,10 @@ def _check_sizes(layer_sizes: Sequence[int]) -> tuple[int, ...]:
 
 def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
-        checked = np.dtype(dtype)
+        checked = np.dtype(dtype) if dtype is not None else None
     except TypeError:
-        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}") from None
+        checked = None
+    if checked is None:  # NumPy's float64 for None would be a surprise
+        raise ValueError(f"unknown dtype {dtype!r}; known: {', '.join(DTYPES)}")
     known(checked.name, DTYPES, "dtype")
     return checked.newbyteorder("=")

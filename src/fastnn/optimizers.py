@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .checks import check_amount, check_count
-from .network import known
+from .network import known, number
 
 # The rules by which an engine makes steps, one function each in every backend, and the number of
 # state arrays of W's shape that each keeps. In the order of the enum in csrc/fastnn.h.
@@ -247,12 +247,12 @@ def _rule(name: str, **constants: float) -> Rule:
 
 
 def _check_fraction(value: float, name: str) -> None:
-    if not 0 <= value < 1:
+    if not 0 <= number(value, name) < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
 
 
 def _check_eps(eps: float) -> None:
-    if not 0 < eps < float("inf"):
+    if not 0 < number(eps, "eps") < float("inf"):
         raise ValueError(f"eps must be a positive number, got {eps!r}")
 
 

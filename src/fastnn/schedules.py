@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .checks import check_amount, check_count
 from .elementary import cos_pi, log2, power
-from .network import known
+from .network import known, number
 
 Array = NDArray[Any]
 
@@ -124,7 +124,7 @@ class CosineRestarts(Schedule):
     def __post_init__(self) -> None:
         _check_positive(self, "learning_rate", "period")
         check_amount(self.minimum, "minimum")
-        if not 1 <= self.growth < float("inf"):
+        if not 1 <= number(self.growth, "growth") < float("inf"):
             raise ValueError(f"growth must be at least 1, got {self.growth!r}")
 
     def rates(self, steps: Array, n_steps: int, steps_per_epoch: int) -> Array:
@@ -158,7 +158,7 @@ class OneCycle(Schedule):
         _check_positive(self, "learning_rate")
         check_amount(self.start_factor, "start_factor")
         check_amount(self.final_factor, "final_factor")
-        if not 0 <= self.warm_up < 1:
+        if not 0 <= number(self.warm_up, "warm_up") < 1:
             raise ValueError(f"warm_up must be at least 0 and below 1, got {self.warm_up!r}")
 
     def rates(self, steps: Array, n_steps: int, steps_per_epoch: int) -> Array:
@@ -257,11 +257,13 @@ class ReduceOnPlateau:
 
     def __post_init__(self) -> None:
         get(self.schedule)
+        if not isinstance(self.monitor, str):
+            raise TypeError(f"monitor must be a name, got {self.monitor!r}")
         known(self.mode, ("min", "max"), "mode")
-        if not 0 < self.factor < 1:
+        if not 0 < number(self.factor, "factor") < 1:
             raise ValueError(f"factor must be above 0 and below 1, got {self.factor!r}")
         check_count(self.patience, "patience", at_least=0)
-        if not 0 <= self.threshold < 1:
+        if not 0 <= number(self.threshold, "threshold") < 1:
             raise ValueError(f"threshold must be at least 0 and below 1, got {self.threshold!r}")
         check_count(self.cooldown, "cooldown", at_least=0)
         check_amount(self.minimum, "minimum")

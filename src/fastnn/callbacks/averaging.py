@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..checks import check_count
+from ..network import number
 from .base import Callback, Run
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class EMA(WeightAverage):
     settings: ClassVar = ("decay", "every_steps")
 
     def __init__(self, decay: float = 0.99, every_steps: int = 10, use_at_end: bool = True) -> None:
-        if not 0 <= decay < 1:
+        if not 0 <= number(decay, "decay") < 1:
             raise ValueError(f"decay must be at least 0 and below 1, got {decay!r}")
         self.decay, self.use_at_end = float(decay), use_at_end
         self.every_steps = check_count(every_steps, "every_steps")

@@ -94,6 +94,8 @@ class AtEpochEnd(Callback):
     """A plain function, called at the end of every epoch."""
 
     def __init__(self, function: Callable[[Run], object]) -> None:
+        if not callable(function) or isinstance(function, type):
+            raise _no_callback(function)
         self.function = function
 
     def on_epoch_end(self, run: Run) -> None:
@@ -104,18 +106,18 @@ def collect(
     callbacks: Callback | Callable[[Run], object] | Iterable[Callback | Callable[[Run], object]],
 ) -> list[Callback]:
     """The callbacks of one fit as objects. Raises TypeError for what is neither of the two."""
-    if isinstance(callbacks, Callback) or callable(callbacks):
+    if isinstance(callbacks, Callback | str) or callable(callbacks):
         callbacks = (callbacks,)
     collected: list[Callback] = []
     for callback in callbacks:
         if isinstance(callback, Callback):
             collected.append(callback)
-        elif callable(callback) and not isinstance(callback, type):
-            collected.append(AtEpochEnd(callback))
         else:
-            raise TypeError(
-                f"callbacks must be Callback objects or functions f(run), got {callback!r}"
-            )
+            collected.append(AtEpochEnd(callback))
         if collected[-1].every_steps is not None:
             check_count(collected[-1].every_steps, "every_steps")
     return collected
+
+
+def _no_callback(given: object) -> TypeError:
+    return TypeError(f"callbacks must be Callback objects or functions f(run), got {given!r}")

@@ -47,6 +47,8 @@ class EarlyStopping(Callback):
         restore_best: bool = True,
         mode: str = "auto",
     ) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a name, got {monitor!r}")
         self.monitor = monitor
         self.patience = check_count(patience, "patience")
         self.min_delta = check_amount(min_delta, "min_delta")
