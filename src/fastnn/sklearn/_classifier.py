@@ -73,6 +73,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
     loss = "log_loss"
+    classes_: Any  # an array, or a list of such
 
     def __init__(
         self,
