@@ -40,13 +40,13 @@ class Others:
         return everybody - ours
 
 
-def fma_peak(n_threads: int) -> float | None:
-    """GFLOP/s of float32 multiply-adds, measured now; None without the compiled backend."""
+def fma_peak(n_threads: int, dtype: str = "float32") -> float | None:
+    """GFLOP/s of multiply-adds, measured now; None without the compiled backend."""
     try:
         from fastnn.backends import _cython
     except ImportError:
         return None
-    return float(_cython.fma_peak(n_threads))
+    return float(_cython.fma_peak(n_threads, dtype))
 
 
 def describe() -> str:

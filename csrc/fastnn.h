@@ -31,7 +31,8 @@ enum {
     FNN_POISSON,
     FNN_ABSOLUTE_ERROR,
     FNN_HUBER,
-    FNN_QUANTILE
+    FNN_QUANTILE,
+    FNN_GROUPED_CROSS_ENTROPY
 };
 /* In the order of RULES in optimizers.py. */
 enum {
@@ -72,7 +73,7 @@ typedef struct {
 
 /* What the loss compares with: labels (n,) or values (n, n_out); weights (n,) or NULL. constants
  * (n_out,): Huber's delta or the outputs' quantiles; of the cross-entropies the label smoothing, or
- * NULL for none. */
+ * NULL for none; of the grouped one the label smoothing, then the sizes of the groups. */
 typedef struct {
     const int32_t *labels;
     const void *values;

@@ -3,6 +3,7 @@
 #ifndef FNN_NARROW_H
 #define FNN_NARROW_H
 
+#include "groups.h"
 #include "losses.h"
 #include "transpose.h"
 
@@ -192,6 +193,9 @@ static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_acti
         break;
     case FNN_HUBER: sum_for_output(huber, y, rows, scale, out, r0, r1, losses); break;
     case FNN_QUANTILE: sum_for_output(quantile, y, rows, scale, out, r0, r1, losses); break;
+    case FNN_GROUPED_CROSS_ENTROPY:
+        grouped_cross_entropy(y, rows, scale, out, r0, r1, losses);
+        break;
     }
 }
 

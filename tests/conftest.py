@@ -73,9 +73,9 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any]:
-    """Targets that suit the loss, (n, n_out) float64; cross_entropy gets soft labels."""
+    """Targets that suit the loss, (n, n_out) float64; the cross-entropies get soft labels."""
     rng = np.random.default_rng(seed)
-    if loss == "cross_entropy":
+    if loss in ("cross_entropy", "grouped_cross_entropy"):
         y = rng.random((n, n_out)) + 0.05
         return y / y.sum(axis=1, keepdims=True)
     if loss == "binary_cross_entropy":

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import COMPILED, ISAS, assert_close, blobs, parameters, targets
+from conftest import COMPILED, ISAS, assert_close, blobs, flat_of, parameters, targets
 from test_gradients import assert_gradient_is_right, far_from_kinks
 
 import fastnn
@@ -17,6 +17,7 @@ from fastnn.losses import (
     AbsoluteError,
     BinaryCrossEntropy,
     CrossEntropy,
+    GroupedCrossEntropy,
     Huber,
     Poisson,
     Quantile,
@@ -47,6 +48,13 @@ def make_y(loss, n, n_out):
 def element_by_element(loss, f, y):
     """l of one sample, from its outputs and targets, by the formulas of fastnn.losses."""
     s = getattr(loss, "label_smoothing", 0.0)
+    if isinstance(loss, GroupedCrossEntropy):
+        total = 0.0
+        for group in loss.groups(len(f)):
+            powers = [math.exp(f_c) for f_c in f[group]]
+            shares = [power / sum(powers) for power in powers]
+            total += element_by_element(CrossEntropy(s), shares, y[group])
+        return total
     if isinstance(loss, CrossEntropy):
         y = [(1 - s) * value + s / len(y) for value in y]
         return -sum(y_c * math.log(f_c) for y_c, f_c in zip(y, f, strict=True))
@@ -179,7 +187,8 @@ def test_the_same_bits_one_row_at_a_time_or_in_lanes(compiled_backend, dtype, lo
     for n_out in (16, 17):
         net = fastnn.MLP((4, n_out), output=output, dtype=dtype, backend=compiled_backend)
         net.weights = [np.pad(W, ((0, n_out - 16), (0, 0)))]
-        bias = 0.0 if output == "identity" else -1e30
+        adds_itself = output == "identity" and loss != "grouped_cross_entropy"
+        bias = 0.0 if adds_itself else -1e30
         net.biases = [np.pad(np.linspace(-1, 1, 16), (0, n_out - 16), constant_values=bias)]
         labels = np.pad(y, ((0, 0), (0, n_out - 16)))
         value, dW, db = net.loss_and_gradients(X, labels, loss)
@@ -222,6 +231,85 @@ def test_the_median_is_half_the_absolute_error(backend, n_out):
     np.testing.assert_array_equal(2 * half[1][0], whole[1][0])
 
 
+# ---- groups ----
+
+SIZES = (2, 17, 1, 4)  # more and fewer than a vector has lanes, one class, across panels
+
+
+def grouped_data(n=37):
+    rng, y = np.random.default_rng(4), [targets("cross_entropy", n, size) for size in SIZES]
+    y[0] = np.eye(2)[rng.integers(0, 2, n)]
+    return rng.normal(size=(n, 5)), np.hstack(y), rng.choice([0.0, 0.5, 2.0], n)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_group_is_a_softmax_network_of_its_own(backend, dtype, smoothing, weighted):
+    """Loss and gradients of the output layer are those of one network for each group."""
+    X, y, w = grouped_data()
+    w = w if weighted else None
+    loss = GroupedCrossEntropy(smoothing, SIZES)
+    net = fastnn.MLP((5, sum(SIZES)), output="identity", dtype=dtype, backend=backend)
+    value, dW, db = net.loss_and_gradients(X, y, loss, sample_weight=w)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    total = 0.0
+    for group in loss.groups(sum(SIZES)):
+        alone = fastnn.MLP((5, group.stop - group.start), dtype=dtype, backend=backend)
+        alone.weights, alone.biases = [net.weights[0][group]], [net.biases[0][group]]
+        part, dW_alone, db_alone = alone.loss_and_gradients(
+            X, y[:, group], CrossEntropy(smoothing), sample_weight=w
+        )
+        total += part
+        np.testing.assert_allclose(dW[0][group], dW_alone[0], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(db[0][group], db_alone[0], rtol=tolerance, atol=tolerance)
+    assert value == pytest.approx(total, rel=tolerance)
+
+
+def test_gradients_of_groups_against_central_differences(backend):
+    net = fastnn.MLP((5, 3, sum(SIZES)), "tanh", "identity", dtype="float64", backend=backend)
+    flat, X = far_from_kinks(net.network, 4)
+    _, y, _ = grouped_data(4)
+    assert_gradient_is_right(net, flat, X, y, GroupedCrossEntropy(0.1, SIZES), 0.0, 0.0, None)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the extension is not built")
+def test_groups_have_the_same_bits_on_every_instruction_set_and_team(force_isa, dtype):
+    X, y, w = grouped_data()
+    results = set()
+    for isa in ISAS:
+        force_isa(isa)
+        for n_threads in (1, 2, 5):
+            net = fastnn.MLP(
+                (5, 9, sum(SIZES)), "tanh", "identity", dtype, backend="cython", n_threads=n_threads
+            )
+            net.fit(X, y, 2, 18, loss=GroupedCrossEntropy(0.1, SIZES), sample_weight=w)
+            results.add(flat_of(net).tobytes())
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_huge_logits_of_a_group(backend, dtype, size):
+    net = fastnn.MLP((1, 5), output="identity", dtype=dtype, backend=backend)
+    net.weights = [[[0.0], [0.0], [size], [0.0], [0.0]]]
+    loss, y = GroupedCrossEntropy(sizes=(2, 3)), [[1.0, 0.0, 0.0, 1.0, 0.0]]
+    value, dW, _ = net.loss_and_gradients([[1.0]], y, loss)
+    f = [0.5, 0.5, 1.0, 0.0, 0.0] if size > 0 else [0.5, 0.5, 0.0, 0.5, 0.5]
+    assert value == pytest.approx(math.log(2) + (size if size > 0 else math.log(2)), rel=2e-6)
+    np.testing.assert_allclose(dW[0][:, 0], np.subtract(f, y[0]), atol=1e-6)
+
+
+def test_accuracy_of_groups_is_that_of_all_of_them(backend):
+    net = fastnn.MLP((5, 5), output="identity", dtype="float64", backend=backend)
+    net.weights = [np.eye(5)]
+    X = [[9.0, 0.0, 0.0, 9.0, 0.0], [0.0, 9.0, 0.0, 0.0, 9.0]]
+    right = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1]])
+    half = np.array([[1, 0, 0, 1, 0], [1, 0, 0, 0, 1]])
+    loss = GroupedCrossEntropy(sizes=(2, 3))
+    assert net.evaluate(X, right, loss)["accuracy"] == 1.0
+    assert net.evaluate(X, half, loss)["accuracy"] == 0.5
+    assert net.evaluate(X, half, loss, sample_weight=[3.0, 1.0])["accuracy"] == 0.75
+
+
 # ---- names and objects ----
 
 
@@ -252,6 +340,9 @@ WRONG = {
     "no quantiles": (lambda: Quantile(()), ValueError, "quantiles must be above 0 and below 1"),
     "quantile 1": (lambda: Quantile((0.5, 1)), ValueError, "quantiles must be above 0 and below 1"),
     "one number": (lambda: Quantile(0.5), TypeError, "quantiles must be a sequence"),
+    "sizes 0": (lambda: GroupedCrossEntropy(sizes=(2, 0)), ValueError, "sizes must be at least 1"),
+    "sizes 1.5": (lambda: GroupedCrossEntropy(sizes=(1.5,)), TypeError, "a sequence of integers"),
+    "a size": (lambda: GroupedCrossEntropy(sizes=3), TypeError, "a sequence of integers, got 3"),
     "a text": (lambda: Quantile(["low"]), TypeError, "quantiles must be a sequence"),
     "smoothing 1": (lambda: CrossEntropy(1.0), ValueError, "at least 0 and below 1, got 1.0"),
     "smoothing -1": (lambda: BinaryCrossEntropy(-1), ValueError, "at least 0 and below 1, got -1"),
@@ -269,6 +360,18 @@ WRONG_LOSSES = {
     "output": (Huber(), "softmax", 3, "the loss 'huber' needs the output identity or exp"),
     "base class": (losses.Loss(), "softmax", 3, "unknown loss"),
     "class": (Huber, "identity", 3, "unknown loss"),
+    "groups": (
+        GroupedCrossEntropy(sizes=(2, 2)),
+        "identity",
+        3,
+        r"groups of sizes \(2, 2\) need 4 outputs, this network has 3",
+    ),
+    "labels of a group": (
+        GroupedCrossEntropy(sizes=(1, 2)),
+        "identity",
+        3,
+        "columns 1:3 of every row must sum to 1; row 0 sums to 2",
+    ),
     "outputs": (Quantile((0.1, 0.9)), "identity", 3, "2 quantiles need a multiple of 2 outputs"),
     "targets": (
         Quantile((0.1, 0.9)),

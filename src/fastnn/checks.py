@@ -67,6 +67,8 @@ def check_y(
     cross_entropy         class indices (n,) in 0 ... D_out-1, or one-hot or soft labels (n, D_out)
                           that are not negative and sum to 1 in every row
     binary_cross_entropy  (n, D_out) of 0, 1 or between; (n,) as well if D_out is 1
+    grouped_cross_entropy
+                          one-hot or soft labels (n, D_out) that sum to 1 in every group
     poisson               (n, D_out), not negative; (n,) as well if D_out is 1
     quantile              (n, D_out / number of quantiles), whose columns are then repeated for the
                           quantiles; (n,) as well for one column
@@ -89,7 +91,7 @@ def check_y(
             f"{loss.name} take ({n}, {n_targets}){also}"
         )
     y = _finite(y, network.dtype, name)
-    _check_range(y, loss.name, name)
+    _check_range(y, loss, name)
     return y if n_targets == n_out else np.repeat(y, n_out // n_targets, axis=1)
 
 
@@ -141,11 +143,12 @@ def check_order(order: ArrayLike, n: int) -> NDArray[np.int64]:
             "shuffle must return a 1-D array of integers, "
             f"got shape {rows.shape} and dtype {rows.dtype}"
         )
-    if len(rows) != n or rows.min() < 0 or rows.max() >= n:
+    rows = np.ascontiguousarray(rows, dtype=np.int64)
+    if len(rows) != n or rows.view(np.uint64).max() >= n:  # negative numbers are huge ones then
         raise ValueError(
             f"shuffle must return {n} row numbers in 0 ... {n - 1}, one for each sample"
         )
-    return np.ascontiguousarray(rows, dtype=np.int64)
+    return rows
 
 
 def check_parameters(
@@ -268,18 +271,26 @@ def _check_classes(y: Array, n_classes: int, name: str) -> NDArray[np.int32]:
     return np.ascontiguousarray(y, dtype=np.int32)
 
 
-def _check_range(y: Array, loss: str, name: str) -> None:
-    if loss not in ("cross_entropy", "binary_cross_entropy", "poisson"):
+def _check_range(y: Array, loss: Loss, name: str) -> None:
+    if not isinstance(loss, losses.LabelLoss | losses.Poisson):
         return
     if y.min() < 0:
-        raise ValueError(f"{name} has negative entries, which the loss {loss} does not take")
-    if loss == "binary_cross_entropy" and y.max() > 1:
-        raise ValueError(f"{name} has entries above 1, which the loss {loss} does not take")
-    if loss == "cross_entropy":
-        sums = y.sum(axis=1, dtype=np.float64)
-        if np.abs(sums - 1).max() > SUM_OF_LABELS_TOLERANCE:
-            row = int(np.abs(sums - 1).argmax())
-            raise ValueError(
-                f"{name} holds label probabilities, and every row must sum to 1; "
-                f"row {row} sums to {sums[row]:.6g}"
-            )
+        raise ValueError(f"{name} has negative entries, which the loss {loss.name} does not take")
+    if isinstance(loss, losses.BinaryCrossEntropy) and y.max() > 1:
+        raise ValueError(f"{name} has entries above 1, which the loss {loss.name} does not take")
+    if isinstance(loss, losses.CrossEntropy):
+        _check_sums(y, "every row", name)
+    if isinstance(loss, losses.GroupedCrossEntropy):
+        for group in loss.groups(y.shape[1]):
+            columns = f"columns {group.start}:{group.stop} of every row"
+            _check_sums(y[:, group], columns, name)
+
+
+def _check_sums(y: Array, what: str, name: str) -> None:
+    sums = y.sum(axis=1, dtype=np.float64)
+    if np.abs(sums - 1).max() > SUM_OF_LABELS_TOLERANCE:
+        row = int(np.abs(sums - 1).argmax())
+        raise ValueError(
+            f"{name} holds label probabilities, and {what} must sum to 1; "
+            f"row {row} sums to {sums[row]:.6g}"
+        )

@@ -124,6 +124,8 @@ class LBFGSTraining(Training):
         self.run.step += 1
         try:
             self._tell_of_steps()
+            if not np.isfinite(flat).all():
+                self._diverged()
             self._end_epoch(flat, float(intermediate_result.fun), numbers)
             self._tell("on_epoch_end")
         except StopIteration as error:

@@ -15,6 +15,8 @@ fastnn.h, a function in losses.h and a line of the switch in narrow.h. The tests
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -40,7 +42,7 @@ class Loss:
         return n_out
 
     def constants(self, n_out: int) -> tuple[float, ...]:
-        """What the kernels need to know beside the name: one number for each output, or none."""
+        """What the kernels need to know beside the name; fnn_targets in csrc/fastnn.h has it."""
         return ()
 
 
@@ -165,6 +167,50 @@ class Quantile(Loss):
         return tuple(self.quantiles) * self.n_targets(n_out)
 
 
+@dataclass(frozen=True)
+class GroupedCrossEntropy(LabelLoss):
+    """The cross-entropies of several questions, each with classes of its own, for identity.
+
+    l = -sum_c y_c ln p_c. The outputs f are logits in groups of neighbours: a group for each
+    question, an output for each of its classes, p_c = e^f_c / sum of e^f_k over c's group.
+    y: one-hot or soft labels (n, n_out), which sum to 1 in each group. The K of the smoothing is
+    the group's.
+
+    sizes  the number of outputs of each group, integers of at least 1, else ValueError; (): all
+           outputs are one group
+    """
+
+    sizes: Sequence[int] = ()
+    name: ClassVar[str] = "grouped_cross_entropy"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            sizes = tuple(operator.index(size) for size in self.sizes)
+        except TypeError:
+            raise TypeError(f"sizes must be a sequence of integers, got {self.sizes!r}") from None
+        if any(size < 1 for size in sizes):
+            raise ValueError(f"sizes must be at least 1 each, got {self.sizes!r}")
+        object.__setattr__(self, "sizes", sizes)
+
+    def groups(self, n_out: int) -> list[slice]:
+        """The columns of each group. Raises ValueError unless the sizes add up to n_out."""
+        sizes = self.sizes or (n_out,)
+        if sum(sizes) != n_out:
+            raise ValueError(
+                f"groups of sizes {sizes} need {sum(sizes)} outputs, this network has {n_out}"
+            )
+        ends = list(itertools.accumulate(sizes))
+        return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+    def n_targets(self, n_out: int) -> int:
+        self.groups(n_out)
+        return n_out
+
+    def constants(self, n_out: int) -> tuple[float, ...]:
+        return (self.label_smoothing, *(self.sizes or (n_out,)))
+
+
 BY_NAME: dict[str, Loss] = {
     "cross_entropy": CrossEntropy(),
     "binary_cross_entropy": BinaryCrossEntropy(),
@@ -173,6 +219,7 @@ BY_NAME: dict[str, Loss] = {
     "absolute_error": AbsoluteError(),
     "huber": Huber(),
     "quantile": Quantile(),
+    "grouped_cross_entropy": GroupedCrossEntropy(),
 }
 
 

@@ -7,6 +7,9 @@ log_loss   mean of -ln of the probability given to what is true; softmax, sigmoi
 r2         R^2 = 1 - (residual sum of squares) / (total sum of squares); identity, exp, sigmoid
 mae        mean of |f - y|; identity, exp, sigmoid
 
+With the loss grouped_cross_entropy, what is measured unless asked otherwise is the accuracy: the
+share of samples with every group's label right.
+
 All of them are weighted by the sample weights; log_loss of several labels, r2 and mae are the means
 over the outputs. With soft labels the likeliest one counts as the class, except for log_loss.
 
@@ -17,13 +20,15 @@ f is (n, n_out); y is (n,) class indices, as int32, or (n, n_out), like f.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .checks import check_count
+from .losses import GroupedCrossEntropy, Loss
 from .network import Network, known
 
 if TYPE_CHECKING:
@@ -54,6 +59,11 @@ def accuracy(y: Array, f: Array, w: Array | None, network: Network) -> float:
     else:
         right = ((f > 0.5) == (y > 0.5)).all(axis=1)
     return float(np.average(right, weights=w))
+
+
+def accuracy_of_groups(y: Array, f: Array, w: Array | None, groups: Sequence[slice]) -> float:
+    right = [f[:, group].argmax(axis=1) == y[:, group].argmax(axis=1) for group in groups]
+    return float(np.average(np.all(right, axis=0), weights=w))
 
 
 def top_k(y: Array, f: Array, w: Array | None, network: Network, k: int = 5) -> float:
@@ -111,15 +121,18 @@ OUTPUTS_OF_METRIC = {
 METRIC_OF_OUTPUT = {"softmax": "accuracy", "sigmoid": "accuracy", "identity": "r2", "exp": "r2"}
 
 
-def collect(metrics: Metrics, network: Network) -> dict[str, Measure]:
-    """The metrics by name; for none given, the one that belongs to the output.
+def collect(metrics: Metrics, network: Network, loss: Loss) -> dict[str, Measure]:
+    """The metrics by name; for none given, the one that belongs to the output and the loss.
 
     Raises TypeError for what is no metric, ValueError for an unknown name, a metric that does not
     suit the network, and two of one name.
     """
+    entries = list(_entries(metrics))
+    if not entries and isinstance(loss, GroupedCrossEntropy):
+        return {"accuracy": partial(accuracy_of_groups, groups=loss.groups(network.n_out))}
     default = METRIC_OF_OUTPUT[network.output]
     measures: dict[str, Measure] = {}
-    for name, metric in list(_entries(metrics)) or [(default, default)]:
+    for name, metric in entries or [(default, default)]:
         if name in measures or name == "loss":
             raise ValueError(f"two metrics are called {name!r}; metrics={{name: metric}} names one")
         measures[name] = _measure(name, metric, network)

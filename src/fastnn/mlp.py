@@ -351,7 +351,7 @@ class MLP:
                 learning_rate=learning_rate,
                 shuffle=shuffle if callable(shuffle) else bool(shuffle),
                 callbacks=[*told, Progress(live=False)] if verbose else told,
-                metrics=training.check_metrics(metrics, held, self.network),
+                metrics=training.check_metrics(metrics, held, self.network, loss),
                 max_seconds=checks.check_limit(max_seconds, "max_seconds"),
             )
             run = LBFGSTraining if isinstance(optimizer, LBFGS) else training.Training
@@ -546,7 +546,7 @@ class MLP:
         and metrics as in fit.
         """
         loss = checks.check_loss(loss, self.network.output)
-        measures = collect_metrics(metrics, self.network)
+        measures = collect_metrics(metrics, self.network, loss)
         data, _ = samples.split(X, y, sample_weight, None, self.network, loss, self.seed)
         f, value = self._engine().forward_and_loss(data.X, data.y, data.sample_weight, loss)
         return scores(measures, data.y, f, data.sample_weight, value)

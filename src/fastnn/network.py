@@ -42,6 +42,7 @@ LOSSES = (
     "absolute_error",
     "huber",
     "quantile",
+    "grouped_cross_entropy",
 )
 LOSS_OF_OUTPUT = {
     "softmax": "cross_entropy",
@@ -57,6 +58,7 @@ OUTPUTS_OF_LOSS = {
     "absolute_error": ("identity", "exp"),
     "huber": ("identity", "exp"),
     "quantile": ("identity", "exp"),
+    "grouped_cross_entropy": ("identity",),
 }
 DTYPES = ("float32", "float64")
 INITIALIZERS = (

@@ -21,7 +21,7 @@ from . import checkpoints, checks
 from .backends import MANY, Engine
 from .callbacks import Callback, Checkpoint, History, Run
 from .fingerprints import settings_of
-from .losses import without_smoothing
+from .losses import Loss, without_smoothing
 from .metrics import collect, scores
 from .network import Network
 from .options import TrainingOptions
@@ -80,10 +80,10 @@ class Plan:
 
 
 def check_metrics(
-    metrics: Metrics, held: Samples | None, network: Network
+    metrics: Metrics, held: Samples | None, network: Network, loss: Loss
 ) -> Mapping[str, Measure]:
     """What fit measures on its validation data."""
-    measures = collect(metrics, network)
+    measures = collect(metrics, network, loss)
     if metrics and held is None:
         raise ValueError("metrics are measured on validation data: give validation as well")
     return measures
@@ -185,8 +185,8 @@ class Training:
         self._tell("on_epoch_end")
 
     def _end_epoch(self, flat: Array, loss: float, numbers: dict[str, float]) -> None:
-        """Make the epoch's parameters the model's, and an entry in the history."""
-        if not (math.isfinite(loss) and np.isfinite(flat).all()):
+        """Make the epoch's parameters, finite ones, the model's, and an entry in the history."""
+        if not math.isfinite(loss):
             self._diverged()
         entry = {"loss": loss, **self._validate(), **numbers}
         self.net._take(flat, epochs=1)

@@ -18,7 +18,7 @@ enum {
     STEPS = 20,
     GRID = 20001,
     N_ACTIVATIONS = FNN_MISH + 1,
-    N_LOSSES = FNN_QUANTILE + 1
+    N_UNGROUPED_LOSSES = FNN_QUANTILE + 1
 };
 static const int SIZES[LAYERS + 1] = {7, 61, 33, 10};
 
@@ -93,6 +93,16 @@ static void one_loss(const fnn_targets *y, int width) {
     print_checksum("delta", y->loss, values, (size_t)(N * width));
 }
 
+/* The grouped loss, on a group of two and one of the other outputs. */
+static void groups(const void *values, int width) {
+    const double smoothing_and_sizes[] = {0.1, 2, width - 2};
+    const float as_floats[] = {0.1f, 2, (float)(width - 2)};
+    const void *constants = is_f64 ? (const void *)smoothing_and_sizes : as_floats;
+    one_loss(&(fnn_targets){NULL, values, values, FNN_OUT_IDENTITY, FNN_GROUPED_CROSS_ENTROPY,
+                            constants},
+             width);
+}
+
 /* Every loss, on few outputs and on many, for every output, with and without its constants. */
 static void losses(void) {
     static const int widths[] = {3, 16, 37};
@@ -101,7 +111,7 @@ static void losses(void) {
         const void *values = numbers((size_t)(N * width)), *constants = numbers((size_t)width);
         int32_t labels[N];
         for (int t = 0; t < N; t++) labels[t] = t % width;
-        for (int loss = 0; loss < N_LOSSES; loss++) {
+        for (int loss = 0; loss < N_UNGROUPED_LOSSES; loss++) {
             const int is_softmax = loss == FNN_CROSS_ENTROPY;
             const int first = is_softmax ? FNN_OUT_SOFTMAX : FNN_OUT_SIGMOID;
             for (int output = first; output <= (is_softmax ? first : FNN_OUT_EXP); output++) {
@@ -111,6 +121,7 @@ static void losses(void) {
         }
         one_loss(&(fnn_targets){labels, NULL, values, 0, FNN_CROSS_ENTROPY, NULL}, width);
         one_loss(&(fnn_targets){labels, NULL, NULL, 0, FNN_CROSS_ENTROPY, constants}, width);
+        groups(values, width);
     }
 }
 

@@ -50,6 +50,10 @@ cdef int64_t LEAST_BY_COLUMNS = 1 << 15
 # sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
 cdef double ROW_FLOPS = 3_000.0
+# And below so much in a whole native call of a training, an epoch's at most: between calls the
+# other threads fall asleep, and one that is woken on a busy machine may wait for a core for
+# milliseconds.
+cdef double FLOPS_PER_TEAM = 1e7
 
 # What a thread takes at least at a time when it predicts; and what is over in microseconds.
 cdef double LEAST_BLOCK_FLOPS = 1e6
@@ -296,7 +300,7 @@ cdef class Engine:
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self._flops_per_row(X)
-        size = self._team_size(run.batch_size, run.flops_per_row)
+        size = self._training_team(min(max_steps, run.n_order) * run.batch_size, &run)
         if self.team is None or self.team.sizes[0] != size:
             self.team = TeamSize(size, not self.n_threads_given)
         size, run.seconds = self.team.next_call(seconds)
@@ -460,6 +464,12 @@ cdef class Engine:
             return self.n_threads
         cdef double most = rows * (flops_per_row + ROW_FLOPS) / FLOPS_PER_THREAD
         return <int> max(1.0, min(<double> self.n_threads, most))
+
+    cdef int _training_team(self, double rows_of_call, training_run *run) noexcept:
+        cdef double rows = min(rows_of_call, <double> run.n_order)
+        if not self.n_threads_given and rows * (run.flops_per_row + ROW_FLOPS) < FLOPS_PER_TEAM:
+            return 1
+        return self._team_size(run.batch_size, run.flops_per_row)
 
     cdef void *_take_like_W(self, int k) except NULL:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))

@@ -1,5 +1,7 @@
 """The kernels of csrc one by one: the instruction sets, the memory that kernels work on, and the
 calls that tests and benchmarks make directly. `_cython` builds the training engine on this."""
+import functools
+import math
 import os
 import time
 
@@ -56,9 +58,15 @@ def available_isas():
 
 
 def cpu_count():
-    """Cores this process may use: its affinity, capped by the container's quota (cgroup 2 or 1)."""
+    """Cores this process may use: its affinity, capped by the container's quota."""
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(cores, quota_of_cores())
+
+
+@functools.cache  # it takes longer to read than a small network to train for an epoch
+def quota_of_cores():
+    """What the container's quota (cgroup 2 or 1) comes to in whole cores; infinity for none."""
     quota, period = "max", "100000"
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
@@ -71,9 +79,7 @@ def cpu_count():
                 period = file.read().strip()
         except OSError:
             pass
-    if quota != "max":
-        cores = min(cores, max(1, round(int(quota) / int(period))))
-    return cores
+    return math.inf if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
 cdef class Kernels:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..losses import AbsoluteError, Huber, LabelLoss, Loss, Quantile
+from ..losses import AbsoluteError, GroupedCrossEntropy, Huber, LabelLoss, Loss, Quantile
 from ._numpy_activations import identity, sigmoid, softplus
 
 Array = NDArray[Any]
@@ -52,6 +52,17 @@ def cross_entropy(loss: Any, output: str, a: Array, f: Array, y: Array) -> tuple
     z = a - a.max(axis=1, keepdims=True)  # ln f = z - ln sum e^z, finite where f rounds to 0
     ln_f = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     return -(y * ln_f).sum(axis=1), f - y
+
+
+def grouped_cross_entropy(
+    loss: GroupedCrossEntropy, output: str, a: Array, f: Array, y: Array
+) -> tuple[Array, Array]:
+    parts = [
+        cross_entropy(loss, "softmax", a[:, group], softmax(a[:, group]), y[:, group])
+        for group in loss.groups(a.shape[1])
+    ]
+    losses, slopes = zip(*parts, strict=True)
+    return np.asarray(sum(losses)), np.hstack(slopes)
 
 
 def binary_cross_entropy(
@@ -100,4 +111,5 @@ LOSSES: dict[str, Callable[[Any, str, Array, Array, Array], tuple[Array, Array]]
     "absolute_error": absolute_error,
     "huber": huber,
     "quantile": quantile,
+    "grouped_cross_entropy": grouped_cross_entropy,
 }

@@ -75,6 +75,10 @@ class BaseMLP(
         """The loss to train with."""
         return losses.get(LOSS_OF_OUTPUT[self.network_.network.output])
 
+    def _network_output(self) -> str:
+        """fastnn's name of the output."""
+        return OUTPUT_NAMES[self.out_activation_]
+
     def _n_network_outputs(self) -> int:
         return self.n_outputs_
 
@@ -116,9 +120,7 @@ class BaseMLP(
         """Weights and biases drawn from `random_state` as scikit-learn draws them."""
         sizes = [X.shape[1], *self._hidden_sizes(), self._n_network_outputs()]
         activations = self._activations(len(sizes) - 2)
-        network = Network(
-            sizes, activations, OUTPUT_NAMES[self.out_activation_], self.dtype or X.dtype
-        )
+        network = Network(sizes, activations, self._network_output(), self.dtype or X.dtype)
         flat = np.empty(network.n_parameters, network.dtype)
         # The output layer is drawn like the last hidden one.
         names = [*activations, activations[-1] if activations else self._one_activation()]

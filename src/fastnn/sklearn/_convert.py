@@ -14,6 +14,7 @@ from ..mlp import MLP
 from ..network import Network
 from ._base import BaseMLP
 from ._classifier import MLPClassifier
+from ._columns import MULTIOUTPUT
 from ._parameters import OUTPUT_NAMES
 from ._regressor import MLPRegressor
 
@@ -84,6 +85,8 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
     theirs = next(theirs for theirs, ours in PAIRS.items() if isinstance(estimator, ours))
     if estimator.network_.network.n_out != estimator.n_outputs_:
         raise ValueError("scikit-learn's MLPRegressor has no quantiles")
+    if getattr(estimator, "_y_type", "") == MULTIOUTPUT:
+        raise ValueError("scikit-learn's MLPClassifier has no several targets of several classes")
     names = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
     activations = set(estimator.network_.network.activations)
     if len(activations) > 1 or not activations <= names.keys():
