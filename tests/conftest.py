@@ -1,6 +1,6 @@
 """What the tests run over: every backend x instruction set x dtype, from the lists of names.
 
-A row of ENGINES is "numpy" or "cython-<instruction set>". The compiled rows exist only where the
+A row of ENGINES is "numpy", "numba" or "cython-<instruction set>". The compiled rows exist only where the
 extension is built; test_backends.py fails where it is not, so nothing is left out in silence.
 """
 

@@ -124,7 +124,7 @@ def scale_to_mean_one(
 def check_loss(loss: str | Loss | None, output: str) -> Loss:
     """The loss itself; None means the one that belongs to the output."""
     loss = losses.get(LOSS_OF_OUTPUT[output] if loss is None else loss)
-    outputs = OUTPUTS_OF_LOSS[loss.name]
+    outputs = OUTPUTS_OF_LOSS.get(loss.name, ("identity", "sigmoid", "exp"))  # of a custom loss
     if output not in outputs:
         raise ValueError(
             f"the loss {loss.name!r} needs the output {' or '.join(outputs)}, "

@@ -187,6 +187,13 @@ def get(loss: str | Loss) -> Loss:
     """The loss itself; a name stands for the one with its default constants."""
     if isinstance(loss, Loss) and hasattr(loss, "name"):
         return loss
+    if isinstance(loss, str) and loss not in LOSSES:
+        from . import custom
+
+        found: Loss | None = custom.find("loss", loss)
+        if found is not None:
+            return found
+        known(loss, (*LOSSES, *custom.registered("loss")), "loss")
     return BY_NAME[known(loss, LOSSES, "loss")]
 
 

@@ -127,9 +127,11 @@ class MLP:
             state = {name: value for name, value in vars(self).items() if name not in dropped}
             state["_flat"] = self._flat.copy()
         state["history"] = {name: list(values) for name, values in self.history.items()}
+        state["_custom"] = self.network.custom_activations()  # registers them where it is loaded
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state.pop("_custom", None)
         vars(self).update(state)
         backends.load(self._backend)
         self._start()

@@ -110,12 +110,29 @@ def known(name: object, names: Sequence[str], what: str) -> str:
     raise ValueError(f"unknown {what} {name!r}; known: {', '.join(names)}")
 
 
+def activation_name(activation: object) -> str:
+    """The name of an activation, one of ACTIVATIONS or a registered one, else ValueError."""
+    if activation in ACTIVATIONS:
+        return str(activation)
+    from .custom import Activation, find, registered  # where there are none, it is not needed
+
+    found = find("activation", activation) if isinstance(activation, str) else activation
+    if isinstance(found, Activation):
+        return found.name
+    names = (*ACTIVATIONS, *registered("activation"))
+    raise ValueError(
+        f"unknown activation {activation!r}; known: {', '.join(names)}. "
+        "One of your own has to be registered in this process (fastnn.activation)"
+    )
+
+
 @dataclass(frozen=True, init=False)
 class Network:
     """The shape of a multilayer perceptron; it holds no weights and never changes.
 
     layer_sizes  D_0 ... D_{L+1}: inputs, hidden layers (none or more), outputs; each at least 1
-    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer
+    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer; a registered
+                 `fastnn.activation` or its name as well
     output       one of OUTPUTS
     dtype        float32 or float64
 
@@ -137,11 +154,10 @@ class Network:
     ) -> None:
         sizes = _check_sizes(layer_sizes)
         n_hidden = len(sizes) - 2
-        if isinstance(activations, str):
-            activations = (activations,) * max(n_hidden, 1)
-            names = tuple(known(name, ACTIVATIONS, "activation") for name in activations)[:n_hidden]
+        if isinstance(activations, str) or hasattr(activations, "base_name"):
+            names = (activation_name(activations),) * n_hidden
         else:
-            names = tuple(known(name, ACTIVATIONS, "activation") for name in activations)
+            names = tuple(activation_name(activation) for activation in activations)
         if len(names) != n_hidden:
             raise ValueError(
                 f"{len(names)} activations for {n_hidden} hidden layers: give one name, "
@@ -157,6 +173,15 @@ class Network:
     def n_layers(self) -> int:
         """The number of weight matrices, L+1."""
         return len(self.layer_sizes) - 1
+
+    def custom_activations(self) -> tuple[Any, ...]:
+        """The registered activations among those of this network."""
+        names = sorted({name for name in self.activations if name not in ACTIVATIONS})
+        if not names:
+            return ()
+        from .custom import find
+
+        return tuple(find("activation", name) for name in names)
 
     @property
     def n_in(self) -> int:
@@ -223,7 +248,7 @@ class Network:
         for k, W in enumerate(self.views(flat)[0]):
             name = initializer
             if name == "auto" and k < len(self.activations):
-                name = INITIALIZER_OF_ACTIVATION[self.activations[k]]
+                name = INITIALIZER_OF_ACTIVATION.get(self.activations[k], "he_normal")
             elif name == "auto":
                 name = INITIALIZER_OF_OUTPUT
             family, distribution = name.split("_")

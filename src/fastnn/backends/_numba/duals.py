@@ -1,0 +1,311 @@
+"""`fastnn.duals` in Numba: the same rules, for a type of two float32 or float64.
+
+A custom function is compiled with a dual number for its argument, also for its value alone: what
+computes the unused slope is left out by LLVM, and constants take the type of the argument rather
+than make all of it float64.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import types as python_types
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typeconv import Conversion
+from numba.extending import intrinsic, lower_cast, make_attribute_wrapper, models, overload
+from numba.extending import register_model
+
+from ... import duals
+from . import elementary
+from .intrinsics import inlined, kernel, select
+
+# mypy sees no types inside of kernels: Numba finds them.
+# mypy: disable-error-code="no-untyped-def"
+
+
+class DualType(types.Type):
+    """Of value and slope, both of one type of floating-point numbers."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(f"Dual({dtype})")
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        return Conversion.safe if isinstance(other, types.Number | types.Boolean) else None
+
+    def unify(self, typingctx: Any, other: Any) -> Any:
+        return self if isinstance(other, types.Number | types.Boolean) else None
+
+
+@register_model(DualType)
+class DualModel(models.StructModel):
+    def __init__(self, dmm: Any, kind: Any) -> None:
+        super().__init__(dmm, kind, [("value", kind.dtype), ("slope", kind.dtype)])
+
+
+make_attribute_wrapper(DualType, "value", "value")
+make_attribute_wrapper(DualType, "slope", "slope")
+
+
+def _make(context: Any, builder: Any, kind: Any, value: Any, slope: Any) -> Any:
+    result = cgutils.create_struct_proxy(kind)(context, builder)
+    result.value, result.slope = value, slope
+    return result._getvalue()
+
+
+@lower_cast(types.Number, DualType)
+@lower_cast(types.Boolean, DualType)
+def _number_to_dual(context: Any, builder: Any, number: Any, kind: Any, value: Any) -> Any:
+    value = context.cast(builder, value, number, kind.dtype)
+    return _make(context, builder, kind, value, context.get_constant(kind.dtype, 0))
+
+
+@intrinsic
+def make_dual(typingctx: Any, value: Any, slope: Any) -> Any:
+    kind = DualType(value)
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _make(context, builder, kind, *args)
+
+    return kind(value, value), code
+
+
+@intrinsic
+def like(typingctx: Any, x: Any, value: Any, slope: Any) -> Any:
+    """A dual number of x's kind."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _make(context, builder, x, args[1], args[2])
+
+    return x(x, x.dtype, x.dtype), code
+
+
+@intrinsic
+def as_dual(typingctx: Any, x: Any, like: Any) -> Any:
+    """x as a dual number of the kind of `like`."""
+    kind = like if isinstance(like, DualType) else x
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[0], x, kind)
+
+    return kind(x, like), code
+
+
+# ---- functions of one plain number, of the whole range ----
+
+
+@kernel
+def _log(x):
+    small = x < elementary.least_normal(x)
+    y = elementary.log(select(small, x * elementary.upscale(x), x))
+    y = select(small, y - elementary.ln_upscale(x), y)
+    y = select(x > elementary.greatest(x), x, y)  # infinity
+    y = select(x == elementary.zero(x), -elementary.infinity(x), y)
+    return select(x < elementary.zero(x), x - x + (y - y) / (y - y), y)
+
+
+@kernel
+def _expm1(x):
+    limit = elementary.expm1_one(x)
+    near = elementary.expm1(select(x > limit, limit, x))
+    return select(x > limit, elementary.exp(x), near)
+
+
+@kernel
+def _log1p(x):
+    """Kahan's: the rounding error of 1 + x is put back."""
+    u = elementary.one(x) + x
+    rest = (x - (u - elementary.one(x))) / u
+    return select(x > elementary.greatest(x), x, _log(u) + select(rest == rest, rest, u - u))
+
+
+def _scalar(function: Any) -> Any:
+    """A function of math as it is, without vectors."""
+
+    @kernel
+    def call(x):
+        return function(x)
+
+    return call
+
+
+@kernel
+def _pow(x, y):
+    return math.pow(x, y)
+
+
+@inlined
+def _sqrt(x):
+    return math.sqrt(x)
+
+
+base = python_types.ModuleType("fastnn_base")
+for _name, _function in {
+    "exp": elementary.exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": elementary.tanh,
+    "sqrt": _sqrt, "pow": _pow, "one": elementary.one, "two_over_root_pi": elementary.two_over_root_pi,
+}.items():  # fmt: skip
+    setattr(base, _name, _function)
+for _name in ("sinh", "cosh", "sin", "cos", "atan", "erf"):
+    setattr(base, _name, _scalar(getattr(math, _name)))
+
+
+# ---- the rules, compiled ----
+
+_scope: dict[str, Any] = {"base": base, "like": like}
+for _name, _rule in duals.RULES.items():
+    _scope[_name] = kernel(python_types.FunctionType(_rule.__code__, _scope, _name))
+
+
+def _is_dual(*kinds: Any) -> bool:
+    return any(isinstance(kind, DualType) for kind in kinds)
+
+
+def _overload_operator(function: Any, rule: Any) -> None:
+    @overload(function)
+    def operate(x, y):
+        if _is_dual(x, y):
+            return lambda x, y: rule(as_dual(x, y), as_dual(y, x))
+
+
+def _overload_comparison(compare: Any) -> None:
+    @overload(compare)
+    def operate(x, y):
+        if _is_dual(x, y):
+            return lambda x, y: compare(as_dual(x, y).value, as_dual(y, x).value)
+
+
+for _operator, _name in duals.OPERATORS.items():
+    _overload_operator(_operator, _scope[_name])
+for _operator in duals.COMPARISONS:
+    _overload_comparison(_operator)
+
+
+@overload(operator.neg)
+def _negative(x):
+    if _is_dual(x):
+        negative = _scope["negative"]
+        return lambda x: negative(x)
+
+
+@overload(operator.pos)
+def _positive(x):
+    if _is_dual(x):
+        return lambda x: x
+
+
+@overload(operator.truth)
+@overload(bool)
+def _truth(x):
+    if _is_dual(x):
+        return lambda x: x.value != 0
+
+
+def _of_any(name: str) -> Any:
+    """A rule that also takes plain numbers, as float64, and three of them for maximum."""
+    rule = _scope[name]
+    n_arguments = duals.RULES[name].__code__.co_argcount
+
+    def one(x):
+        raise NotImplementedError
+
+    def two(x, y, z=None):
+        raise NotImplementedError
+
+    function = one if n_arguments == 1 else two
+
+    if n_arguments == 1:
+
+        @overload(function)
+        def of_one(x):
+            if _is_dual(x):
+                return lambda x: rule(x)
+            return lambda x: rule(make_dual(float(x), 0.0)).value
+
+    else:
+
+        @overload(function)
+        def of_two(x, y, z=None):
+            three = not (z is None or isinstance(z, types.NoneType | types.Omitted))
+            if not _is_dual(x, y, z):
+                return lambda x, y, z=None: rule(
+                    make_dual(float(x), 0.0), make_dual(float(y), 0.0)
+                ).value
+            if three:
+                return lambda x, y, z=None: function(function(x, y), z)
+            return lambda x, y, z=None: rule(as_dual(x, y), as_dual(y, x))
+
+    return function
+
+
+_MODULE, _REPLACED = duals.functions(_of_any)
+
+
+def _compiled(function: Any, values: tuple[float, ...]) -> Any:
+    function = kernel(duals.rebound(function, _MODULE, _REPLACED, kernel))
+    if not values:
+        return function
+    return _with_parameters(function, values)
+
+
+def _with_parameters(function: Any, values: tuple[float, ...]) -> Any:
+    """The function with the values of its parameters, which become constants of its code."""
+    code = function.py_func.__code__
+    arguments = ", ".join(code.co_varnames[: code.co_argcount - len(values)])
+    source = f"lambda {arguments}: function({arguments}, *{values!r})"
+    return kernel(eval(source, {"function": function}))
+
+
+@inlined
+def _value(x):
+    return x.value
+
+
+def activation_functions(own: Any) -> tuple[Any, Any]:
+    """g and its derivative, both functions of a plain number, of a custom activation."""
+    f = _compiled(own.function, own.values)
+
+    @kernel
+    def g(a):
+        return as_dual(f(make_dual(a, elementary.one(a))), make_dual(a, a)).value
+
+    if own.derivative is None:
+
+        @kernel
+        def slope(a):
+            return as_dual(f(make_dual(a, elementary.one(a))), make_dual(a, a)).slope
+
+    else:
+        d = _compiled(own.derivative, own.values)
+
+        @kernel
+        def slope(a):
+            return as_dual(d(make_dual(a, elementary.zero(a))), make_dual(a, a)).value
+
+    return g, slope
+
+
+def loss_function(own: Any) -> Any:
+    """(a, f, y, c) -> l, dl/df of a custom loss."""
+    compiled = _compiled(own.function, own.values)
+
+    if own.derivative is None:
+
+        @kernel
+        def term(a, f, y, c):
+            l = compiled(make_dual(f, elementary.one(f)), make_dual(y, elementary.zero(y)))
+            l = as_dual(l, make_dual(f, f))
+            return l.value, l.slope
+
+        return term
+    d = _compiled(own.derivative, own.values)
+
+    @kernel
+    def term_with(a, f, y, c):
+        x, z = make_dual(f, elementary.zero(f)), make_dual(y, elementary.zero(y))
+        return as_dual(compiled(x, z), x).value, as_dual(d(x, z), x).value
+
+    return term_with

@@ -1,0 +1,302 @@
+"""Users' own activations and losses, from plain Python functions of single numbers.
+
+    @fastnn.activation
+    def snake(a, frequency=1.0):
+        return a + math.sin(frequency * a) ** 2 / frequency
+
+    fastnn.MLP((4, 32, 1), activation="snake", output="identity")
+    fastnn.MLP((4, 32, 1), activation=snake(frequency=2.0), output="identity")
+
+A function may use arithmetic, comparisons, conditions and loops, the functions of math and NumPy that
+`duals.RULES` and `duals.OTHER_NAMES` list, and other such functions. Arguments with defaults are its
+parameters. The derivative is made by dual numbers unless it is given; then the two are compared.
+
+The reference backend calls the functions; Numba compiles them for the two others.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import duals
+from .losses import Loss
+from .network import ACTIVATIONS, LOSSES
+
+# Where a given derivative is compared with the function: small and large, both signs, no kink of a
+# usual function (0, 1, 6, ...) among them.
+GRID = tuple(
+    sign * size for size in (1e-3, 0.013, 0.17, 0.71, 1.3, 2.9, 4.7, 8.3, 21.0) for sign in (1, -1)
+)
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Custom:
+    """A registered function with values for its parameters; calling it gives it others."""
+
+    base_name: str
+    function: Callable[..., Any] = field(compare=False)
+    derivative: Callable[..., Any] | None = field(compare=False)
+    parameters: tuple[tuple[str, float], ...] = ()
+
+    kind: ClassVar[str]
+    n_arguments: ClassVar[int]
+
+    @property
+    def name(self) -> str:
+        """snake, or snake(frequency=2.0): what files keep, and what stands for it everywhere."""
+        values = ", ".join(f"{name}={value!r}" for name, value in self.parameters)
+        return f"{self.base_name}({values})" if values else self.base_name
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self, **parameters: float) -> Any:
+        """The same with other values for some of its parameters."""
+        values = dict(self.parameters)
+        for name, value in parameters.items():
+            if name not in values:
+                known = ", ".join(values) or "none"
+                raise TypeError(f"{self.base_name} has no parameter {name!r}; it has: {known}")
+            values[name] = _number(value, name)
+        return type(self)(self.base_name, self.function, self.derivative, tuple(values.items()))
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Of the parameters."""
+        return tuple(value for _, value in self.parameters)
+
+    @cached_property
+    def with_slope(self) -> Callable[..., tuple[float, float]]:
+        """(value, derivative with respect to the first argument) at single numbers, in float64."""
+        both, values = duals.with_slope(self.function), self.values
+        if self.derivative is None:
+            return lambda *x: both(*x, *values)
+        given = duals.with_slope(self.derivative)
+        return lambda *x: (both(*x, *values)[0], given(*x, *values)[0])
+
+    def check(self) -> None:
+        """ValueError where a given derivative is not that of the function, with the point.
+
+        A point alone, right on either side, is a kink: any slope will do there.
+        """
+        for point in self._points():
+            if self._is_wrong(point) and all(
+                self._is_wrong((point[0] * (1 + shift), *point[1:])) for shift in (1e-3, -1e-3)
+            ):
+                value, expected, given = self._both_slopes(point)
+                arguments = ", ".join(f"{x:g}" for x in point)
+                raise ValueError(
+                    f"the derivative given for {self.name} is wrong: at ({arguments}) it is "
+                    f"{given!r}, but the function, {value!r} there, has the slope {expected!r}"
+                )
+
+    def _both_slopes(self, point: tuple[float, ...]) -> tuple[float, float, float]:
+        """The value, its slope by dual numbers, and as it is used."""
+        value, exact = duals.with_slope(self.function)(*point, *self.values)
+        return value, exact, self.with_slope(*point)[1]
+
+    def _is_wrong(self, point: tuple[float, ...]) -> bool:
+        _, expected, given = self._both_slopes(point)
+        if not np.isfinite(expected) and not np.isfinite(given):
+            return False
+        return not abs(given - expected) <= TOLERANCE * max(abs(expected), abs(given), 1.0)
+
+    def _points(self) -> list[tuple[float, ...]]:
+        return [(x,) for x in GRID]
+
+    def __reduce__(self) -> Any:
+        """By reference, where the function can be imported; else as Numba's cloudpickle has it."""
+        functions = _portable(self.function, self), _portable(self.derivative, self)
+        return _restored, (type(self), self.base_name, *functions, self.parameters)
+
+
+class Activation(Custom):
+    """See `fastnn.activation`."""
+
+    kind = "activation"
+    n_arguments = 1
+
+
+class CustomLoss(Custom, Loss):
+    """See `fastnn.loss`. A sum over the outputs, of any output but softmax."""
+
+    kind = "loss"
+    n_arguments = 2
+
+    def _points(self) -> list[tuple[float, ...]]:
+        return [(f, y) for f in GRID if f > 0 for y in (0.3, 2.1)]
+
+
+_registered: dict[str, dict[str, Any]] = {"activation": {}, "loss": {}}
+
+
+def activation(
+    f: Callable[..., Any] | None = None,
+    derivative: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+) -> Any:
+    """Register g(a, parameters...) as an activation; also a decorator, with or without arguments.
+
+    f           a function of one number; further arguments need defaults, and are its parameters
+    derivative  g'(a, the same parameters); None: made by dual numbers. At a kink, either slope.
+    name        None: that of the function. Registering a name again replaces what it was.
+
+    Returns an `Activation`, which `MLP` takes wherever it takes a name, and which called with
+    parameters gives one with those. Raises ValueError for a name that is not an identifier or is a
+    built-in one, and for a derivative that is wrong, with the point and both values; TypeError for
+    a function that is none, takes other arguments, or uses what it may not.
+    """
+    return _register(Activation, f, derivative, name)
+
+
+def loss(
+    f: Callable[..., Any] | None = None,
+    derivative: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+) -> Any:
+    """Register l(f, y, parameters...) as a loss: one output's part of it, of which the sum is taken.
+
+    derivative  dl/df(f, y, the same parameters); None: made by dual numbers
+    The rest as for `activation`. The outputs identity, sigmoid and exp can have it.
+    """
+    return _register(CustomLoss, f, derivative, name)
+
+
+def find(kind: str, text: str) -> Any:
+    """What a name like snake or snake(frequency=2.0) stands for; None if it is not registered."""
+    match = re.fullmatch(r"(\w+)(?:\((.*)\))?", text)
+    found = _registered[kind].get(match[1]) if match else None
+    if found is None or match is None or not match[2]:
+        return found
+    pairs = (pair.partition("=") for pair in match[2].split(","))
+    try:
+        return found(**{name.strip(): float(value) for name, _, value in pairs})
+    except ValueError:
+        raise ValueError(f"{text!r} is not {kind}(parameter=number, ...)") from None
+
+
+def registered(kind: str) -> tuple[str, ...]:
+    """The names."""
+    return tuple(_registered[kind])
+
+
+def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None) -> Any:
+    if f is None:
+        return lambda f: _register(cls, f, derivative, name)
+    if not callable(f) or not (derivative is None or callable(derivative)):
+        raise TypeError(f"{cls.kind} takes Python functions, got {f!r} and {derivative!r}")
+    name = getattr(f, "__name__", "") if name is None else name
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*", name):
+        raise ValueError(f"a custom {cls.kind} needs a name that is an identifier, got {name!r}")
+    if name in (ACTIVATIONS if cls.kind == "activation" else LOSSES):
+        raise ValueError(f"{name!r} is a built-in {cls.kind}; choose another name")
+    new = cls(name, f, derivative, _parameters(f, cls, name))
+    try:
+        new.with_slope(*new._points()[0])
+    except (AttributeError, NotImplementedError, TypeError) as error:
+        raise TypeError(f"{name} cannot be differentiated: {error}") from error
+    new.check()
+    _registered[cls.kind][name] = new
+    return new
+
+
+def _parameters(f: Any, cls: type[Custom], name: str) -> tuple[tuple[str, float], ...]:
+    given = list(inspect.signature(f).parameters.values())
+    needed, rest = given[: cls.n_arguments], given[cls.n_arguments :]
+    simple = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in given)
+    if len(needed) < cls.n_arguments or not simple or any(p.default is p.empty for p in rest):
+        wanted = "one number" if cls.n_arguments == 1 else "f and y"
+        raise TypeError(
+            f"{name} must be a function of {wanted} and of parameters with defaults, "
+            f"got {name}{inspect.signature(f)}"
+        )
+    return tuple((p.name, _number(p.default, p.name)) for p in rest)
+
+
+def _number(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+# ---- for the compiled backend ----
+
+
+def compiled_activation(name: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+    """Addresses of the C functions of g and of its derivative (fnn_activation in csrc/fastnn.h)."""
+    blocks = _numba_blocks()
+    g, slope = blocks.activation(name, dtype)
+    return blocks.address(g), blocks.address(slope)
+
+
+def compiled_loss(loss: Any, output: str, dtype: np.dtype[Any]) -> int:
+    """The address of the C function of a loss's terms (fnn_targets)."""
+    blocks = _numba_blocks()
+    return int(blocks.address(blocks.loss(loss, output, dtype)))
+
+
+def _numba_blocks() -> Any:
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "custom activations and losses are compiled by Numba; pip install 'fastnn-cpu[numba]', "
+            "or use backend='numpy'"
+        ) from None
+    from .backends._numba import blocks
+
+    return blocks
+
+
+# ---- pickles ----
+
+
+def _portable(function: Any, owner: Custom) -> Any:
+    """What stands for a function in a pickle: (module, qualified name), or bytes."""
+    if function is None:
+        return None
+    module, name = function.__module__, function.__qualname__
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is function or getattr(found, "function", None) is function:
+        return module, name
+    try:
+        from numba import cloudpickle
+    except ImportError:
+        raise pickle.PicklingError(
+            f"{owner.name}: {name} cannot be imported from {module}; define it with def at the top "
+            "of a module, or install Numba (pip install 'fastnn-cpu[numba]')"
+        ) from None
+    return cloudpickle.dumps(function)
+
+
+def _unpacked(portable: Any) -> Any:
+    if isinstance(portable, bytes):
+        return pickle.loads(portable)
+    if portable is None:
+        return None
+    found: Any = importlib.import_module(portable[0])
+    for part in portable[1].split("."):
+        found = getattr(found, part)
+    return getattr(found, "function", found)
+
+
+def _restored(cls: type[Custom], name: str, f: Any, derivative: Any, parameters: Any) -> Any:
+    """Also registers it where nothing has the name, as in a worker process."""
+    new = cls(name, _unpacked(f), _unpacked(derivative), parameters)
+    _registered[cls.kind].setdefault(name, new)
+    return new
