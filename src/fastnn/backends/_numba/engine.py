@@ -117,7 +117,7 @@ class Engine:
         size = min(self._team_size(n, network.flops_per_sample / 3), -(-n // MR))
         block = min(loops.BLOCK_ROWS, -(-n // (size * MR)) * MR)
         f = np.empty((n, network.layer_sizes[k_last]), dtype)
-        run = no_run()._replace(counts=np.ones(5, np.int64))  # the loss's 1/n: the sum is wanted
+        run = no_run()._replace(sums=np.ones(4))  # 1/n of the loss: the sum is wanted
         work = self._take_work(block * size, size)
         chosen = self._stages(X, data, loss, size)._replace(
             rows=stages.stage(loops.predict_rows, 1, dtype)
@@ -204,7 +204,7 @@ class Engine:
         gradient = self._layout.flat() if options.clip_norm is not None else empty
         self._net = self._net._replace(p=p, q=q, gradient=gradient)
         self._work: Work | None = None
-        self._counts, self._sums = np.zeros(5, np.int64), np.zeros(3)
+        self._counts, self._sums = np.zeros(5, np.int64), np.zeros(4)
         self.at_step = 0, 0.0
 
     def get_state(self) -> tuple[int, list[Array]]:
@@ -318,6 +318,8 @@ class Engine:
             dropout=NO_DROPOUT,
             constants=np.array(constants, np.float64),
             is_adam=int(rule.name == "adam"),
+            epsilon_hat=int(rule.epsilon_hat),
+            batch_weighting=int(options.batch_weighting),
             factors=np.array(factors, np.float64),
             lowest=trained[0] + 1,
             l2=float(options.l2),
@@ -331,7 +333,7 @@ class Engine:
             seconds=0.0,
             flops_per_row=float(flops),
             counts=np.zeros(5, np.int64),
-            sums=np.zeros(3),
+            sums=np.zeros(4),
         )
 
     def _data(

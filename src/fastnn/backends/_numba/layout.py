@@ -93,6 +93,8 @@ class Run(NamedTuple):
     dropout: Dropout
     constants: Array  # float64: those of the optimizer
     is_adam: int
+    epsilon_hat: int
+    batch_weighting: int
     factors: Array  # float64 (n_layers,): of the learning rate
     lowest: int  # of the layers that train, from 1
     l2: float
@@ -106,7 +108,7 @@ class Run(NamedTuple):
     seconds: float
     flops_per_row: float
     counts: Array  # int64: BATCH, PART, the sizes of the present ones, T steps taken
-    sums: Array  # float64: losses, also those up to the last whole step, clipping's factor
+    sums: Array  # float64: losses, also those up to the last whole step; factors: `optimizers`
 
 
 class Request(NamedTuple):
@@ -180,7 +182,7 @@ def no_run() -> Run:
     """A Run for where nothing is trained."""
     none = np.zeros(0)
     return Run(
-        np.zeros((0, 3), np.int64), np.zeros(0, np.int64), none, NO_DROPOUT, none, 0, none, 0,
+        np.zeros((0, 3), np.int64), np.zeros(0, np.int64), none, NO_DROPOUT, none, 0, 0, 0, none, 0,
         0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0, 0.0, 0.0, np.zeros(0, np.int64), none,
     )  # fmt: skip
 

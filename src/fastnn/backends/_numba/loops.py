@@ -22,9 +22,9 @@ from .layout import (
     H,
     T,
 )
-from .optimizers import LOSSES, LOSSES_AT_STEP, fill_step
+from .optimizers import INVERSE_N, LOSSES, LOSSES_AT_STEP, fill_step
 from .outputs import copy_hidden, copy_output
-from .passes import backward, forward
+from .passes import backward, forward, sample
 from .products import MR
 from .updates import update_clipped, update_tile
 
@@ -105,6 +105,17 @@ def train_clipped(x, record, share):
 
 
 @kernel
+def _inverse_n(x, first, n):
+    """What the sum over a batch's n rows is divided by, inverted."""
+    if not x.run.batch_weighting or len(x.data.weights) == 0:
+        return 1.0 / n
+    total = 0.0
+    for r in range(first, first + n):
+        total += x.data.weights[sample(x.data, r)]
+    return 1.0 / total if total > 0 else 0.0  # no weight at all: no step
+
+
+@kernel
 def train(x, record):
     """Steps until the order, max_steps or the seconds are over, or X is not finite."""
     run, work, counts, sums = x.run, x.work, x.run.counts, x.run.sums
@@ -112,6 +123,8 @@ def train(x, record):
     while True:
         counts[BATCH_ROWS] = n = min(run.batch_size, run.n_order - counts[BATCH])
         counts[PART_ROWS] = part_rows = min(run.part_rows, n - counts[PART])
+        if counts[PART] == 0:
+            sums[INVERSE_N] = _inverse_n(x, counts[BATCH], n)
         rate = run.learning_rates[steps]
         fill_step(run, counts[T] + 1, rate, len(x.net.layers), work.step)
         _in_shares(x, record, x.stages.rows)
@@ -122,8 +135,10 @@ def train(x, record):
         if is_last and x.stages.clipped != 0:
             call_stage(x.stages.factor, record)
             _in_shares(x, record, x.stages.clipped)
+        weighs = run.batch_weighting and len(x.data.weights) > 0
+        scale = n * sums[INVERSE_N] if weighs else 1.0
         for r in range(part_rows):
-            sums[LOSSES] += work.losses[r]
+            sums[LOSSES] += work.losses[r] * scale
         if is_last:
             counts[BATCH] += n
             counts[PART] = 0

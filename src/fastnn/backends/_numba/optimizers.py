@@ -36,7 +36,7 @@ class Constants(NamedTuple):
 N_CONSTANTS = len(Constants._fields)
 # The places in Run.constants, of which a step's are made, and in Run.sums.
 MOMENTUM, BETA1, BETA2, EPS, WEIGHT_DECAY = range(5)
-LOSSES, LOSSES_AT_STEP, FACTOR = range(3)
+LOSSES, LOSSES_AT_STEP, FACTOR, INVERSE_N = range(4)
 
 
 @kernel
@@ -52,15 +52,17 @@ def constants_at(s, i):
 def fill_step(run, t, learning_rate, n_layers, s):
     """Every layer's Constants of step t, from 1, one after the other in s."""
     c = run.constants
-    root1, root2 = 1.0, 1.0
+    root1, root2, eps = 1.0, 1.0, c[EPS]
+    penalty = run.sums[INVERSE_N] if run.batch_weighting else 1.0
     if run.is_adam:
         root1 = 1 - c[BETA1] ** t
         root2 = 1 / math.sqrt(1 - c[BETA2] ** t)
+        eps = eps * root2 if run.epsilon_hat else eps
     for k in range(n_layers):
         rate = learning_rate * run.factors[k]
         values = (
-            rate / root1, c[MOMENTUM], c[BETA1], 1 - c[BETA1], c[BETA2], 1 - c[BETA2], c[EPS],
-            root2, rate * c[WEIGHT_DECAY], run.l2, run.l1, run.clip_value,
+            rate / root1, c[MOMENTUM], c[BETA1], 1 - c[BETA1], c[BETA2], 1 - c[BETA2], eps,
+            root2, rate * c[WEIGHT_DECAY], run.l2 * penalty, run.l1 * penalty, run.clip_value,
         )  # fmt: skip
         for i in range(N_CONSTANTS):
             s[k * N_CONSTANTS + i] = values[i]

@@ -6,7 +6,8 @@ import numpy as np
 
 from .elementary import exp, log
 from .intrinsics import call_block, fma, inlined, kernel, part
-from .layout import BATCH_ROWS, DELTA, LD, WIDTH, H
+from .layout import DELTA, LD, WIDTH, H
+from .optimizers import INVERSE_N
 from .passes import sample
 
 # mypy sees no types inside of kernels: Numba finds them.
@@ -158,7 +159,7 @@ def _weight(x, i):
     """Of sample i, and w/n of the batch."""
     work, data = x.work, x.data
     weight = data.weights[i] if len(data.weights) > 0 else work.space.dtype.type(1)
-    return weight, weight * work.space.dtype.type(1.0 / x.run.counts[BATCH_ROWS])
+    return weight, weight * work.space.dtype.type(x.run.sums[INVERSE_N])
 
 
 @kernel
