@@ -166,7 +166,9 @@ def test_threads_and_rows_change_no_bit(backend, n_threads):
     for a, b in zip(*(net.weights for net in nets), strict=True):
         assert a.tobytes() == b.tobytes()
     f = nets[0].forward(X)
-    assert backend == "numpy" or all(nets[0].forward(X[i : i + 1]).tobytes() == f[i].tobytes() for i in (0, 77, 149))
+    assert backend == "numpy" or all(
+        nets[0].forward(X[i : i + 1]).tobytes() == f[i].tobytes() for i in (0, 77, 149)
+    )
 
 
 def test_a_function_equal_to_a_built_in_one_trains_alike(backend):

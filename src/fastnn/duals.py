@@ -48,6 +48,7 @@ def dual(x: Any) -> Any:
     """x as a dual number: one of its own kind stays, a constant has no slope."""
     return x if isinstance(x, Dual) else Dual(x)
 
+
 def like(x: Dual, value: Any, slope: Any) -> Dual:
     """A dual number of x's kind."""
     return Dual(value, slope)

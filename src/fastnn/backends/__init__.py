@@ -19,11 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from . import forks as forks
 from ..losses import Loss
 from ..network import Network, known
 from ..options import TrainingOptions
 from ..sparse import CSR
+from . import forks as forks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

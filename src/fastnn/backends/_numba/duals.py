@@ -12,12 +12,17 @@ import operator
 import types as python_types
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
-from numba.extending import intrinsic, lower_cast, make_attribute_wrapper, models, overload
-from numba.extending import register_model
+from numba.extending import (
+    intrinsic,
+    lower_cast,
+    make_attribute_wrapper,
+    models,
+    overload,
+    register_model,
+)
 
 from ... import duals
 from . import elementary
@@ -231,9 +236,9 @@ def _of_any(name: str) -> Any:
         def of_two(x, y, z=None):
             three = not (z is None or isinstance(z, types.NoneType | types.Omitted))
             if not _is_dual(x, y, z):
-                return lambda x, y, z=None: rule(
-                    make_dual(float(x), 0.0), make_dual(float(y), 0.0)
-                ).value
+                return lambda x, y, z=None: (
+                    rule(make_dual(float(x), 0.0), make_dual(float(y), 0.0)).value
+                )
             if three:
                 return lambda x, y, z=None: function(function(x, y), z)
             return lambda x, y, z=None: rule(as_dual(x, y), as_dual(y, x))

@@ -106,7 +106,10 @@ _ln2_high = constant(float.fromhex("0x1.62e400p-1"), float.fromhex("0x1.62e42fee
 _ln2_low = constant(float.fromhex("0x1.7f7d1cp-20"), float.fromhex("0x1.a39ef35793c76p-33"))
 expm1_one = constant(20.0, 40.0)  # from here on e^-x is lost beside 1
 least_normal = constant(2.0**-126, 2.0**-1022)
-upscale, ln_upscale = constant(2.0**24, 2.0**54), constant(24 * 0.6931471805599453, 54 * 0.6931471805599453)
+upscale, ln_upscale = (
+    constant(2.0**24, 2.0**54),
+    constant(24 * 0.6931471805599453, 54 * 0.6931471805599453),
+)
 greatest = constant(3.4028234663852886e38, 1.7976931348623157e308)
 infinity = constant(float("inf"))
 two_over_root_pi = constant(1.1283791670955126)

@@ -15,6 +15,7 @@ from ...losses import get as get_loss
 from ...network import Network
 from ...optimizers import SGD
 from ...options import TrainingOptions
+from ...sparse import CSR
 from .. import MANY
 from . import blocks, loops, outputs, passes, stages, threads
 from .dropout import drop, dropout_key, shuffle
@@ -93,7 +94,7 @@ class Engine:
 
     def forward_and_loss(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         loss: str | Loss,
@@ -106,7 +107,7 @@ class Engine:
 
     def _predict(
         self,
-        X: Array,
+        X: Array | CSR,
         data: Data,
         n: int,
         k_last: int,
@@ -147,7 +148,7 @@ class Engine:
             name = self.network.dtype.name
             raise ValueError(f"X contains NaN or infinity, or values beyond {name}")
 
-    def _stages(self, X: Array, data: Data, loss: str | Loss | None, size: int) -> Stages:
+    def _stages(self, X: Array | CSR, data: Data, loss: str | Loss | None, size: int) -> Stages:
         """What all passes need; `loss` None: no loss."""
         dtype, output = self.network.dtype, self.network.output
         is_softmax = output == "softmax"
@@ -155,7 +156,7 @@ class Engine:
         is_terms = chosen is not None and chosen.name != "cross_entropy"
         losses = outputs.terms if is_terms else outputs.cross_entropy
         return NO_STAGES._replace(
-            gather=stages.stage(passes.GATHERS[X.dtype.name], 4, dtype),
+            gather=stages.stage(_gather_of(X), 4, dtype),
             output=stages.stage(outputs.softmax if is_softmax else outputs.elementwise, 3, dtype),
             output_block=SOFTMAX if is_softmax else blocks.address(blocks.output(output, dtype)),
             loss=0 if chosen is None else stages.stage(losses, 3, dtype),
@@ -167,7 +168,7 @@ class Engine:
 
     def loss_and_gradients(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         loss: str | Loss,
@@ -221,7 +222,7 @@ class Engine:
 
     def train(
         self,
-        X: Array,
+        X: Array | CSR,
         y: Array,
         sample_weight: Array | None,
         order: Array,
@@ -265,7 +266,7 @@ class Engine:
         self,
         net: Net,
         work: Work,
-        X: Array,
+        X: Array | CSR,
         data: Data,
         run: Run,
         loss: str | Loss,
@@ -338,7 +339,7 @@ class Engine:
 
     def _data(
         self,
-        X: Array,
+        X: Array | CSR,
         order: Array | None,
         y: Array | None = None,
         sample_weight: Array | None = None,
@@ -351,8 +352,7 @@ class Engine:
         no_order, no_labels, no_values, no_weights, _ = no_targets(dtype)
         has_labels = y is not None and y.ndim == 1
         return Data(
-            X.__array_interface__["data"][0],
-            *X.strides,
+            *_places_of(X),
             no_order if order is None else read_only(order),
             read_only(y) if has_labels else no_labels,
             no_values if has_labels or y is None else read_only(y),
@@ -361,7 +361,26 @@ class Engine:
         )
 
 
-def _count(X: Array, rows: Array | None) -> int:
+def _gather_of(X: Array | CSR) -> Any:
+    if isinstance(X, CSR):
+        return passes.SPARSE_GATHERS[X.data.dtype.name]
+    return passes.GATHERS[X.dtype.name]
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _places_of(X: Array | CSR) -> tuple[int, ...]:
+    """The fields of Data that are X's."""
+    if isinstance(X, CSR):
+        indices, indptr = X.indices, X.indptr
+        sizes = indices.itemsize, indptr.itemsize
+        return _address(X.data), 0, 0, _address(indices), sizes[0], _address(indptr), sizes[1]
+    return _address(X), *X.strides, 0, 0, 0, 0
+
+
+def _count(X: Array | CSR, rows: Array | None) -> int:
     return len(X if rows is None else rows)
 
 

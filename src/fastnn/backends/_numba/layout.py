@@ -69,6 +69,10 @@ class Data(NamedTuple):
     address: int
     row_stride: int  # bytes
     column_stride: int
+    indices: int  # of a sparse X, whose elements are at `address`: where their columns are,
+    indices_size: int  # 4 or 8 bytes each,
+    indptr: int  # and which of them each row has
+    indptr_size: int
     order: Array  # int64
     labels: Array  # int32 (n,) or empty
     values: Array  # (n, n_out) or empty
@@ -204,7 +208,7 @@ def example(dtype: np.dtype[Any]) -> Context:
     """A Context whose types are those of every one in this dtype."""
     layout = Layout(Network((1, 1), dtype=dtype))
     return Context(
-        layout.net(), layout.work(1, 1), Data(0, 0, 0, *no_targets(dtype)), no_run(),
+        layout.net(), layout.work(1, 1), Data(0, 0, 0, 0, 0, 0, 0, *no_targets(dtype)), no_run(),
         no_request(dtype), NO_STAGES, 1,
     )  # fmt: skip
 

@@ -80,6 +80,51 @@ def _gather_from(dtype, divisor):
     return gather
 
 
+@inlined
+def _whole_number(address, i, size):
+    """The i-th of int32 or int64 numbers."""
+    if size == 4:
+        return np.int64(carray(at_address(address + 4 * i, np.int32), (1,))[0])
+    return carray(at_address(address + 8 * i, np.int64), (1,))[0]
+
+
+def _gather_sparse_from(dtype, divisor):
+    """The same for a sparse X with elements of this type; h_0 is as of the dense one."""
+    itemsize = np.dtype(dtype).itemsize
+
+    @kernel
+    def gather(x, record, r0, r1, first, share):
+        work, data, NR = x.work, x.data, x.net.NR
+        n_in, ld, finite = work.places[0, WIDTH], work.places[0, LD], True
+        scale = work.space.dtype.type(divisor)
+        for r in range(r0, r1):
+            for c in range(0, n_in, NR):
+                place = work.places[0, H] + (c // NR * work.rows + r) * ld
+                h = part(work.space, place, min(NR, n_in - c))
+                for i in range(len(h)):
+                    h[i] = 0
+            row = sample(data, first + r)
+            begin = _whole_number(data.indptr, row, data.indptr_size)
+            end = _whole_number(data.indptr, row + 1, data.indptr_size)
+            for i in range(begin, end):
+                c = _whole_number(data.indices, i, data.indices_size)
+                place = work.places[0, H] + (c // NR * work.rows + r) * ld + c % NR
+                element = carray(at_address(data.address + i * itemsize, dtype), (1,))
+                finite &= _convert(part(work.space, place, 1), element, scale)
+        if not finite:
+            work.faults[share] = 1
+
+    gather.py_func.__name__ = f"gather sparse {np.dtype(dtype)}"
+    return gather
+
+
+# By the type of a sparse X's elements.
+SPARSE_GATHERS = {
+    "float32": _gather_sparse_from(np.float32, 1),
+    "float64": _gather_sparse_from(np.float64, 1),
+    "uint8": _gather_sparse_from(np.uint8, 255),
+}
+
 # By the type of X.
 GATHERS = {
     "float32": _gather_from(np.float32, 1),

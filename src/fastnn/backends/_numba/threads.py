@@ -16,6 +16,7 @@ NO_OPENMP = (
     "use n_threads=1, or backend='numpy'"
 )
 
+
 def most() -> int:
     """The threads that this process may use."""
     n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
