@@ -1,9 +1,9 @@
 """The Numba backend beside the compiled one, taking turns: python -m bench.numba_backend
 
-Training speed of both on the training networks of `bench.networks`, A B A B, with the FMA peak; with
---custom that of a custom activation beside the same built-in one, on the compiled backend; with
---first-call the time of the first step of a new process, with an empty cache on disk and then a full
-one. Comparisons with other libraries are `bench.compare`'s, with FASTNN_BACKEND=numba.
+Training speed of both on the training networks of `bench.networks`, A B A B, with the FMA peak;
+with --custom that of a custom activation beside the same built-in one, on the compiled backend;
+with --first-call the time of the first step of a new process, with an empty cache on disk and then
+a full one. Comparisons with other libraries are `bench.compare`'s, with FASTNN_BACKEND=numba.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
 from typing import Any
 
 from bench import machine
@@ -139,7 +138,7 @@ def main() -> None:
         compare(CUSTOM, {"built-in": backend, "custom": backend | {"activation": own_silu}}, args)
         return
     both = {"compiled": {"backend": "cython"}, "numba": {"backend": "numba"}}
-    for case in islice(cases_named(args.rows), None):
+    for case in cases_named(args.rows):
         if case.kind == "train":
             compare(case, both, args)
 

@@ -168,8 +168,9 @@ typedef struct {
     void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses);
     /* delta of the layer below = (delta W) * g'(a), that layer's dropout between the two. */
-    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, fnn_activation activation_below,
-                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0, int64_t r1);
+    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta,
+                     fnn_activation activation_below, const fnn_dropout *dropout_below,
+                     fnn_activity *below, int64_t r0, int64_t r1);
     /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step);

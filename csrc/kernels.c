@@ -166,9 +166,9 @@ static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_
     if (delta->nonzero != f->x->h.nonzero) find_nonzero(delta, p, r0, r1);
 }
 
-static void backward(const fnn_layer *layer, const fnn_matrix *delta, fnn_activation activation_below,
-                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0,
-                     int64_t r1) {
+static void backward(const fnn_layer *layer, const fnn_matrix *delta,
+                     fnn_activation activation_below, const fnn_dropout *dropout_below,
+                     fnn_activity *below, int64_t r0, int64_t r1) {
     const finish_context context = {activation_below, dropout_below, below};
     const fnn_matrix *dh = &below->delta;
     if (has_many_zeros(delta, dh, r0, r1))

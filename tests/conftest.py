@@ -1,7 +1,8 @@
 """What the tests run over: every backend x instruction set x dtype, from the lists of names.
 
-A row of ENGINES is "numpy", "numba" or "cython-<instruction set>". The compiled rows exist only where the
-extension is built; test_backends.py fails where it is not, so nothing is left out in silence.
+A row of ENGINES is "numpy", "numba" or "cython-<instruction set>". The compiled rows exist only
+where the extension is built; test_backends.py fails where it is not, so nothing is left out in
+silence.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def test_any_slope_will_do_at_a_kink():
 
 @pytest.mark.parametrize("name", ["relu", "two words", "", "1st", 3])
 def test_bad_names(name):
-    with pytest.raises(ValueError, match="built-in activation|needs a name"):
+    with pytest.raises(ValueError, match=r"built-in activation|needs a name"):
         fastnn.activation(lambda a: a, name=name)
 
 

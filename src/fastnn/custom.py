@@ -7,9 +7,10 @@
     fastnn.MLP((4, 32, 1), activation="snake", output="identity")
     fastnn.MLP((4, 32, 1), activation=snake(frequency=2.0), output="identity")
 
-A function may use arithmetic, comparisons, conditions and loops, the functions of math and NumPy that
-`duals.RULES` and `duals.OTHER_NAMES` list, and other such functions. Arguments with defaults are its
-parameters. The derivative is made by dual numbers unless it is given; then the two are compared.
+A function may use arithmetic, comparisons, conditions and loops, the functions of math and NumPy
+that `duals.RULES` and `duals.OTHER_NAMES` list, and other such functions. Arguments with defaults
+are its parameters. The derivative is made by dual numbers unless it is given; then the two are
+compared.
 
 The reference backend calls the functions; Numba compiles them for the two others.
 """
@@ -127,7 +128,7 @@ class Activation(Custom):
     n_arguments = 1
 
 
-class CustomLoss(Custom, Loss):
+class CustomLoss(Custom, Loss):  # type: ignore[override]
     """See `fastnn.loss`. A sum over the outputs, of any output but softmax."""
 
     kind = "loss"
@@ -166,7 +167,7 @@ def loss(
     *,
     name: str | None = None,
 ) -> Any:
-    """Register l(f, y, parameters...) as a loss: one output's part of it, of which the sum is taken.
+    """Register l(f, y, parameters...) as a loss: one output's part of it; their sum is the loss.
 
     derivative  dl/df(f, y, the same parameters); None: made by dual numbers
     The rest as for `activation`. The outputs identity, sigmoid and exp can have it.

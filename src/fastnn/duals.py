@@ -34,13 +34,13 @@ class Dual:
     def __float__(self) -> float:
         raise TypeError("a custom function may use arithmetic, comparisons, and functions of math")
 
-    def __neg__(self) -> Dual:
+    def __neg__(self) -> Any:
         return negative(self)
 
     def __pos__(self) -> Dual:
         return self
 
-    def __abs__(self) -> Dual:
+    def __abs__(self) -> Any:
         return absolute(self)
 
 
@@ -59,7 +59,7 @@ class _Base:
 
     exp, expm1, log, log1p, sqrt, tanh = np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh
     sinh, cosh, sin, cos, atan, pow = np.sinh, np.cosh, np.sin, np.cos, np.arctan, np.power
-    erf = math.erf
+    erf = staticmethod(math.erf)
 
     @staticmethod
     def one(x: Any) -> float:

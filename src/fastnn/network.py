@@ -131,8 +131,8 @@ class Network:
     """The shape of a multilayer perceptron; it holds no weights and never changes.
 
     layer_sizes  D_0 ... D_{L+1}: inputs, hidden layers (none or more), outputs; each at least 1
-    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer; a registered
-                 `fastnn.activation` or its name as well
+    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer; or a
+                 registered `fastnn.activation`, or its name
     output       one of OUTPUTS
     dtype        float32 or float64
 

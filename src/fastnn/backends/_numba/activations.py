@@ -24,9 +24,6 @@ from .elementary import (
 )
 from .intrinsics import constant, fma, kernel, select
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 NEEDS_A = ("softplus", "gelu", "silu", "mish")
 
 _leaky_slope = constant(0.01)

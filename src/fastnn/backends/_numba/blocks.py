@@ -63,7 +63,7 @@ def compiled_block(block: Any, n_arrays: int, dtype: np.dtype[Any], name: str | 
 def block_of(g: Any) -> Any:
     """x = g(x)"""
 
-    def block(x_data, n):  # type: ignore[no-untyped-def]
+    def block(x_data, n):
         x = carray(x_data, (n,))
         for i in range(n):
             x[i] = g(x[i])
@@ -74,7 +74,7 @@ def block_of(g: Any) -> Any:
 def block_of_slopes(slope: Any) -> Any:
     """dh *= slope(x)"""
 
-    def block(x_data, dh_data, n):  # type: ignore[no-untyped-def]
+    def block(x_data, dh_data, n):
         x, dh = carray(x_data, (n,)), carray(dh_data, (n,))
         for i in range(n):
             dh[i] *= slope(x[i])
@@ -85,7 +85,7 @@ def block_of_slopes(slope: Any) -> Any:
 def block_of_terms(loss: Any, output_slope: Any) -> Any:
     """a, f = loss(a, f, y, c): each term of the loss in place of a, its derivative in place of f"""
 
-    def block(y_data, c_data, a_data, f_data, n):  # type: ignore[no-untyped-def]
+    def block(y_data, c_data, a_data, f_data, n):
         y, c = carray(y_data, (n,)), carray(c_data, (n,))
         a, f = carray(a_data, (n,)), carray(f_data, (n,))
         for i in range(n):
@@ -99,7 +99,7 @@ def block_of_terms(loss: Any, output_slope: Any) -> Any:
 def block_of_rule(rule: Any, n_states: int) -> Any:
     """W, p, q = rule(s, W, p, q, g), for as many of p and q as there are"""
 
-    def block(s_data, p_data, q_data, g_data, W_data, n):  # type: ignore[no-untyped-def]
+    def block(s_data, p_data, q_data, g_data, W_data, n):
         s = optimizers.constants_at(carray(s_data, (optimizers.N_CONSTANTS,)), 0)
         p, q = carray(p_data, (n,)), carray(q_data, (n,))
         g, W = carray(g_data, (n,)), carray(W_data, (n,))
@@ -149,14 +149,14 @@ def _own_activation(
 
 @functools.cache
 def output(name: str, dtype: np.dtype[Any]) -> Any:
-    """The block of an output; None for identity, and for softmax, which is not of single numbers."""
+    """The block of an output; None for identity and softmax, which is not of single numbers."""
     if name not in losses.OUTPUTS:
         return None
     return compiled_block(block_of(losses.OUTPUTS[name][0]), 1, dtype, f"output {name}")
 
 
 @kernel
-def _one(f):  # type: ignore[no-untyped-def]
+def _one(f):
     return one(f)
 
 

@@ -1,4 +1,4 @@
-"""Random numbers, functions of a key and a position alone, as in csrc/random.h: shuffles, dropout."""
+"""Shuffles and dropout, by random numbers that are functions of a key and a position alone."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from numba import njit
 
 from .intrinsics import call_stage, inlined, kernel, part
 from .layout import LD, WIDTH
-
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

@@ -28,9 +28,6 @@ from ... import duals
 from . import elementary
 from .intrinsics import inlined, kernel, select
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 
 class DualType(types.Type):
     """Of value and slope, both of one type of floating-point numbers."""
@@ -151,7 +148,8 @@ def _sqrt(x):
 base = python_types.ModuleType("fastnn_base")
 for _name, _function in {
     "exp": elementary.exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": elementary.tanh,
-    "sqrt": _sqrt, "pow": _pow, "one": elementary.one, "two_over_root_pi": elementary.two_over_root_pi,
+    "sqrt": _sqrt, "pow": _pow, "one": elementary.one,
+    "two_over_root_pi": elementary.two_over_root_pi,
 }.items():  # fmt: skip
     setattr(base, _name, _function)
 for _name in ("sinh", "cosh", "sin", "cos", "atan", "erf"):
@@ -220,7 +218,7 @@ def _of_any(name: str) -> Any:
     def two(x, y, z=None):
         raise NotImplementedError
 
-    function = one if n_arguments == 1 else two
+    function: Any = one if n_arguments == 1 else two
 
     if n_arguments == 1:
 
@@ -264,11 +262,6 @@ def _with_parameters(function: Any, values: tuple[float, ...]) -> Any:
     return kernel(eval(source, {"function": function}))
 
 
-@inlined
-def _value(x):
-    return x.value
-
-
 def activation_functions(own: Any) -> tuple[Any, Any]:
     """g and its derivative, both functions of a plain number, of a custom activation."""
     f = _compiled(own.function, own.values)
@@ -301,9 +294,9 @@ def loss_function(own: Any) -> Any:
 
         @kernel
         def term(a, f, y, c):
-            l = compiled(make_dual(f, elementary.one(f)), make_dual(y, elementary.zero(y)))
-            l = as_dual(l, make_dual(f, f))
-            return l.value, l.slope
+            x, z = make_dual(f, elementary.one(f)), make_dual(y, elementary.zero(y))
+            loss = as_dual(compiled(x, z), x)
+            return loss.value, loss.slope
 
         return term
     d = _compiled(own.derivative, own.values)

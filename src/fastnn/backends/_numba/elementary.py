@@ -117,20 +117,20 @@ _log2_e, _sqrt_2 = constant(1.4426950408889634), constant(1.4142135623730951)
 
 
 @inlined
-def at_least(low, x):  # type: ignore[no-untyped-def]
+def at_least(low, x):
     """max(low, x); NaN if x is."""
     return select(x < low, low, x)
 
 
 @inlined
-def at_most(high, x):  # type: ignore[no-untyped-def]
+def at_most(high, x):
     """min(high, x); NaN if x is."""
     return select(x > high, high, x)
 
 
 @inlined
-def _expm1_reduced(x):  # type: ignore[no-untyped-def]
-    """n and e^r - 1, where x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite's two-part ln 2)."""
+def _expm1_reduced(x):
+    """n and e^r - 1: x = n ln 2 + r with |r| <= ln(2) / 2, Cody and Waite's two-part ln 2."""
     n = round_to_whole(x * _log2_e(x))
     r = fma(-n, _ln2_high(x), x)
     r = fma(-n, _ln2_low(x), r)
@@ -138,7 +138,7 @@ def _expm1_reduced(x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     x = at_least(_exp_lowest(x), at_most(_exp_highest(x), x))
     n, p = _expm1_reduced(x)
     most = round_to_whole(n * half(x))  # 2^n alone may lie outside the normal numbers
@@ -146,7 +146,7 @@ def exp(x):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def expm1(x):  # type: ignore[no-untyped-def]
+def expm1(x):
     """e^x - 1 for x <= 2 expm1_one, without cancellation near 0."""
     n, p = _expm1_reduced(at_least(-expm1_one(x), x))
     power = power_of_two(n)
@@ -154,14 +154,14 @@ def expm1(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _twice_atanh(s):  # type: ignore[no-untyped-def]
+def _twice_atanh(s):
     """2 atanh(s), |s| <= 1/3."""
     z = s * s
     return two(s) * fma(s * z, _atanh_tail(z), s)
 
 
 @kernel
-def log(x):  # type: ignore[no-untyped-def]
+def log(x):
     """ln x for normal x > 0, NaN for infinity and NaN: x = m 2^e, m in [sqrt(1/2), sqrt(2))."""
     e, m = exponent_of(x), fraction_of(x)
     is_high = m > _sqrt_2(x)
@@ -172,33 +172,33 @@ def log(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def log1p(x):  # type: ignore[no-untyped-def]
+def log1p(x):
     """ln(1 + x), 0 <= x <= 1."""
     return _twice_atanh(x / (two(x) + x))
 
 
 @kernel
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     e = expm1(at_most(expm1_one(x), two(x) * absolute(x)))
     t = e / (e + two(x))
     return select(x < zero(x), -t, t)
 
 
 @kernel
-def sigmoid(x):  # type: ignore[no-untyped-def]
+def sigmoid(x):
     """1 / (1 + e^-x), from e^-|x|, which cannot overflow."""
     e = exp(-absolute(x))
     return select(x < zero(x), e, one(x)) / (one(x) + e)
 
 
 @kernel
-def softplus(x):  # type: ignore[no-untyped-def]
+def softplus(x):
     """ln(1 + e^x) = max(0, x) + ln(1 + e^-|x|)."""
     return at_least(zero(x), x) + log1p(exp(-absolute(x)))
 
 
 @kernel
-def normal_cdf(x):  # type: ignore[no-untyped-def]
+def normal_cdf(x):
     """The normal distribution function, and e^(-x^2/2).
 
     The upper tail is e^(-x^2/2) P(t) / (1 + x), t = (x - 3) / (x + 3), after Shepherd and

@@ -88,9 +88,9 @@ class Engine:
     def forward(
         self, X: ArrayLike, rows: Array | None = None, n_layers: int | None = None
     ) -> Array:
-        X = check_X(X, self.network)
-        n = _count(X, rows)
-        return self._predict(X, self._data(X, rows), n, n_layers or self.network.n_layers, None)
+        checked, k_last = check_X(X, self.network), n_layers or self.network.n_layers
+        data = self._data(checked, rows)
+        return self._predict(checked, data, _count(checked, rows), k_last, None)
 
     def forward_and_loss(
         self,
@@ -349,15 +349,18 @@ class Engine:
         n_out = self.network.n_out
         constants = () if loss is None else get_loss(loss).constants(n_out)
         dtype = self.network.dtype
-        no_order, no_labels, no_values, no_weights, _ = no_targets(dtype)
-        has_labels = y is not None and y.ndim == 1
+        no_order, labels, values, no_weights, _ = no_targets(dtype)
+        if y is not None and y.ndim == 1:
+            labels = read_only(y)
+        elif y is not None:
+            values = read_only(y)
         return Data(
-            *_places_of(X),
-            no_order if order is None else read_only(order),
-            read_only(y) if has_labels else no_labels,
-            no_values if has_labels or y is None else read_only(y),
-            no_weights if sample_weight is None else read_only(sample_weight),
-            np.array(constants or (0.0,) * n_out, dtype),
+            **_places_of(X),
+            order=no_order if order is None else read_only(order),
+            labels=labels,
+            values=values,
+            weights=no_weights if sample_weight is None else read_only(sample_weight),
+            parameters=np.array(constants or (0.0,) * n_out, dtype),
         )
 
 
@@ -371,13 +374,15 @@ def _address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _places_of(X: Array | CSR) -> tuple[int, ...]:
+def _places_of(X: Array | CSR) -> dict[str, int]:
     """The fields of Data that are X's."""
-    if isinstance(X, CSR):
-        indices, indptr = X.indices, X.indptr
-        sizes = indices.itemsize, indptr.itemsize
-        return _address(X.data), 0, 0, _address(indices), sizes[0], _address(indptr), sizes[1]
-    return _address(X), *X.strides, 0, 0, 0, 0
+    names = Data._fields[:7]
+    if not isinstance(X, CSR):
+        values = _address(X), *X.strides, 0, 0, 0, 0
+    else:
+        at = _address(X.indices), X.indices.itemsize, _address(X.indptr), X.indptr.itemsize
+        values = _address(X.data), 0, 0, *at
+    return dict(zip(names, values, strict=True))
 
 
 def _count(X: Array | CSR, rows: Array | None) -> int:

@@ -183,7 +183,7 @@ def _place(typingctx: Any, array: Any, i: Any) -> Any:
 
 
 @inlined
-def part(array, start, n):  # type: ignore[no-untyped-def]
+def part(array, start, n):
     """array[start : start + n], 1-D, without keeping the array alive, so at no cost."""
     return carray(_place(array, start), (n,))
 
@@ -264,7 +264,7 @@ def _access_control_word(builder: Any, name: str, word: Any) -> None:
 
 
 @inlined
-def denormals_off():  # type: ignore[no-untyped-def]
+def denormals_off():
     """Denormals count as zero in this thread: Adam's m decays into them, at 100 cycles each."""
     before = _control_word()
     set_control_word(before | np.uint32(0x8040))
@@ -275,7 +275,7 @@ _clock = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.
 
 
 @inlined
-def clock(time):  # type: ignore[no-untyped-def]
+def clock(time):
     """Seconds, of the monotonic clock. time: int64 (2,), written to."""
     _clock(np.int32(1), time.ctypes)
     return time[0] + 1e-9 * time[1]

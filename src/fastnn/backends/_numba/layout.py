@@ -3,8 +3,8 @@
 Every matrix that a product touches lies in panels of NR columns, each panel stored [rows][ld]: the
 element (r, c) is at (c // NR * rows + r) * ld + c % NR. ld is NR, or whole vectors where one panel
 holds all columns. W is kept transposed, (n_in, n_out), with rows of padding up to a multiple of MR
-and the bias as the row after those; Wt, which dh needs, is (n_out, n_in). the optimizer's state and the gradient lie
-as W does. h, delta and what g' is computed from are (rows of the batch, n).
+and the bias as the row after those; Wt, which dh needs, is (n_out, n_in). The optimizer's state and
+the gradient lie as W does. h, delta and what g' is computed from are (rows of the batch, n).
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ class Layout:
                 panel[:, : W[:, inputs].shape[1]] = W[:, inputs]
 
     def tiles(self, layers: Sequence[int]) -> list[tuple[int, int, int, float]]:
-        """(layer, block of NR inputs, panel of outputs, cost for a row), of these layers' weights."""
+        """(layer, block of NR inputs, panel of outputs, cost for a row), of these layers."""
         tiles = []
         for k in layers:
             n_out, n_in = self.network.shapes[k]

@@ -28,9 +28,6 @@ from .passes import backward, forward, sample
 from .products import MR
 from .updates import update_clipped, update_tile
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 BLOCK_ROWS = 64  # of these many rows, h and delta of a layer stay in the second-level cache
 
 

@@ -12,9 +12,6 @@ from typing import Any
 from .elementary import at_least, at_most, exp, half, log1p, one, sigmoid, zero
 from .intrinsics import absolute, fma, kernel, select
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 
 @kernel
 def sigmoid_slope(f):

@@ -1,7 +1,7 @@
 """Optimizers: one update of a parameter W from its gradient g.
 
-To add one: a function of the step's constants `s`, W, its state p and q as far as it has them, and g,
-which returns the new W, p and q; and its line in RULES. `fastnn.optimizers` has the formulas.
+To add one: a function of the step's constants `s`, W, its state p and q as far as it has them, and
+g, which returns the new W, p and q; and its line in RULES. `fastnn.optimizers` has the formulas.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 from .elementary import one, zero
 from .intrinsics import fma, inlined, kernel, select, square_root
-
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
 
 
 class Constants(NamedTuple):

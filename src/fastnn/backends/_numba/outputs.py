@@ -1,4 +1,4 @@
-"""The output layer: its activation f, the loss of every row, and delta = dJ/da, stable for any a."""
+"""The output layer: its activation f, the loss of each row, and delta = dJ/da, stable for any a."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from .intrinsics import call_block, fma, inlined, kernel, part
 from .layout import DELTA, LD, WIDTH, H
 from .optimizers import INVERSE_N
 from .passes import sample
-
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
 
 
 @kernel

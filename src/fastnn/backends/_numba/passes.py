@@ -6,6 +6,8 @@ of MR, the last of them padding that nothing reads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import carray
 
@@ -29,9 +31,6 @@ from .layout import (
 )
 from .products import MR, tile
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 
 @kernel
 def _convert(h, x, divisor):
@@ -49,8 +48,8 @@ def sample(data, i):
     return data.order[i] if len(data.order) > 0 else i
 
 
-def _gather_from(dtype, divisor):
-    """The stage that reads X of this type: h_0 of rows r0:r1, row 0 being the first-th in the order.
+def _gather_from(dtype: Any, divisor: float) -> Any:
+    """The stage that reads X of this type: h_0 of rows r0:r1, row 0 the first-th in the order.
 
     Work.faults of the share has 1 if not all of them is finite.
     """
@@ -88,7 +87,7 @@ def _whole_number(address, i, size):
     return carray(at_address(address + 8 * i, np.int64), (1,))[0]
 
 
-def _gather_sparse_from(dtype, divisor):
+def _gather_sparse_from(dtype: Any, divisor: float) -> Any:
     """The same for a sparse X with elements of this type; h_0 is as of the dense one."""
     itemsize = np.dtype(dtype).itemsize
 

@@ -1,7 +1,7 @@
 """The one micro-kernel behind all products: MR rows by nv vectors of C, held in registers.
 
-Written as LLVM instructions, by loops over the rows and vectors of the tile: what they emit are MR x
-nv accumulators, each one chain of fused multiply-adds in the order of k, whatever the CPU. LLVM's
+Written as LLVM instructions, by loops over the rows and vectors of the tile: what they emit are MR
+x nv accumulators, each one chain of fused multiply-adds in the order of k, whatever the CPU. LLVM's
 own vectorizer takes innermost loops only, and so would store and load C for every few k.
 
 Changing the shape of the tile is changing TILES.
@@ -80,7 +80,7 @@ def _micro_kernel(nv: int) -> Any:
 
 
 def _emit(context: Any, builder: Any, signature: Any, args: Any, nv: int) -> None:
-    C, c, ldc, start, s, lds, A, a, a_row, a_k, panel_k, a_panel, B, b, ldb, K = args
+    _, c, ldc, _, s, lds, _, a, a_row, a_k, panel_k, a_panel, _, b, ldb, K = args
     dtype = signature.args[0].dtype
     VL = VECTOR_BYTES * 8 // dtype.bitwidth
     number = context.get_value_type(dtype)
@@ -134,10 +134,10 @@ _kernel_1, _kernel_2, _kernel_3, _kernel_4 = (_micro_kernel(nv) for nv in (1, 2,
 
 
 @kernel
-def tile(nv, C, c, ldc, start, s, lds, A, a, a_row, a_k, panel_k, a_panel, B, b, ldb, K):  # type: ignore[no-untyped-def]
+def tile(nv, C, c, ldc, start, s, lds, A, a, a_row, a_k, panel_k, a_panel, B, b, ldb, K):
     """C[i, j] = start[i, j] + sum over k < K of A[i, k] B[k, j], for i < MR and j < nv VL.
 
-    All arrays are flat; what follows each of them is the place of its first element and its strides.
+    All arrays are flat; each is followed by the place of its first element and its strides.
     start  rows lds apart; 0: the same one for all rows
     A      [i, k] at a + i a_row + k a_k; the next panel_k of k are a_panel further
     B      [k, j] at b + k ldb + j

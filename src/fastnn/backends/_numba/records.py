@@ -1,4 +1,4 @@
-"""Records of numbers and arrays, as a NamedTuple in Python and as words in memory for compiled code.
+"""Records of numbers and arrays: a NamedTuple in Python, words in memory for compiled code.
 
 Compiled functions take the address of the words, and find the NamedTuple there. Thus a call costs
 nothing for what it takes, and functions can be called by address (`stages`).

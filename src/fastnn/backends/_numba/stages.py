@@ -1,8 +1,8 @@
 """Stages of the work as C functions (record, int64, ...), which call one another by address.
 
 Each is compiled when a network first needs it, and once: a loop that had them inside would be
-compiled with all of them, gathers from three types of X, losses, dropout, clipping. Numba's parallel
-loop is in `team` alone.
+compiled with all of them, gathers from three types of X, losses, dropout, clipping. Numba's
+parallel loop is in `team` alone.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ from . import layout
 from .blocks import DiskCache
 from .intrinsics import call_stage
 from .records import opener
-
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
 
 
 @functools.cache
@@ -59,7 +56,7 @@ def team() -> int:
     return _compiled(run_shares, 3, "team", {"parallel": True})
 
 
-_kept = []  # the code at an address lives as long as this
+_kept: list[Any] = []  # the code at an address lives as long as this
 
 
 def _compiled(function: Any, n_numbers: int, name: str, options: dict[str, Any]) -> int:

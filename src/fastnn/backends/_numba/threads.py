@@ -20,7 +20,7 @@ NO_OPENMP = (
 def most() -> int:
     """The threads that this process may use."""
     n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(n_cpus or 1, config.NUMBA_NUM_THREADS)
+    return min(n_cpus or 1, int(config.NUMBA_NUM_THREADS))
 
 
 def can_team() -> bool:

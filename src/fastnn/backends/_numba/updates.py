@@ -30,9 +30,6 @@ from .layout import (
 from .optimizers import FACTOR, N_CONSTANTS, add_penalty, clip_values, constants_at, decay_weights
 from .products import MR, tile
 
-# mypy sees no types inside of kernels: Numba finds them.
-# mypy: disable-error-code="no-untyped-def"
-
 
 @inlined
 def _rows_of(net, k, q):
