@@ -279,7 +279,7 @@ cdef class Product:
             self.kernels.table.forward(&self.layer, &self.left, NULL, &self.out, 0, self.m)
         elif self.product == "dh":
             self.kernels.table.backward(&self.layer, &self.left, self.layer.activation, NULL,
-                                         &self.out, 0, self.m)
+                                        &self.out, 0, self.m)
         else:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1
