@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 
@@ -21,7 +21,7 @@ from ...losses import Loss
 from ...optimizers import RULES
 from . import activations, losses, optimizers
 from .elementary import one
-from .intrinsics import kernel
+from .intrinsics import kernel, numbers
 
 
 @functools.cache
@@ -52,7 +52,7 @@ def compiled_block(block: Any, n_arrays: int, dtype: np.dtype[Any], name: str | 
         block,
         (signature.args, signature.return_type),
         {},
-        {"error_model": "numpy", "nopython": True},
+        {"error_model": "numpy", "nopython": True, "_nrt": False},
     )
     if name is not None:
         function._cache = DiskCache(block, name)
@@ -64,7 +64,7 @@ def block_of(g: Any) -> Any:
     """x = g(x)"""
 
     def block(x_data, n):
-        x = carray(x_data, (n,))
+        x = numbers(x_data, n)
         for i in range(n):
             x[i] = g(x[i])
 
@@ -75,7 +75,7 @@ def block_of_slopes(slope: Any) -> Any:
     """dh *= slope(x)"""
 
     def block(x_data, dh_data, n):
-        x, dh = carray(x_data, (n,)), carray(dh_data, (n,))
+        x, dh = numbers(x_data, n), numbers(dh_data, n)
         for i in range(n):
             dh[i] *= slope(x[i])
 
@@ -86,8 +86,8 @@ def block_of_terms(loss: Any, output_slope: Any) -> Any:
     """a, f = loss(a, f, y, c): each term of the loss in place of a, its derivative in place of f"""
 
     def block(y_data, c_data, a_data, f_data, n):
-        y, c = carray(y_data, (n,)), carray(c_data, (n,))
-        a, f = carray(a_data, (n,)), carray(f_data, (n,))
+        y, c = numbers(y_data, n), numbers(c_data, n)
+        a, f = numbers(a_data, n), numbers(f_data, n)
         for i in range(n):
             term, slope = loss(a[i], f[i], y[i], c[i])
             a[i] = term
@@ -100,9 +100,9 @@ def block_of_rule(rule: Any, n_states: int) -> Any:
     """W, p, q = rule(s, W, p, q, g), for as many of p and q as there are"""
 
     def block(s_data, p_data, q_data, g_data, W_data, n):
-        s = optimizers.constants_at(carray(s_data, (optimizers.N_CONSTANTS,)), 0)
-        p, q = carray(p_data, (n,)), carray(q_data, (n,))
-        g, W = carray(g_data, (n,)), carray(W_data, (n,))
+        s = optimizers.constants_at(numbers(s_data, optimizers.N_CONSTANTS), 0)
+        p, q = numbers(p_data, n), numbers(q_data, n)
+        g, W = numbers(g_data, n), numbers(W_data, n)
         for i in range(n):
             if n_states == 0:
                 W[i], _, _ = rule(s, W[i], g[i], g[i], g[i])

@@ -65,8 +65,7 @@ def _drop_row(x, low, high, first, threshold, scale):
         x[c] *= scale if kept else x.dtype.type(0)
 
 
-@kernel
-def drop(x, record, k, matrix, r0, r1, first):
+def drop(x, k, matrix, r0, r1, first):
     """Multiply rows r0:r1 of h_k (`matrix` H) or delta_k (DELTA) by 0 or 1 / (1 - rate).
 
     first  where in the epoch's order row 0 is
@@ -85,9 +84,9 @@ def drop(x, record, k, matrix, r0, r1, first):
 
 
 @inlined
-def drop_if_any(x, record, k, matrix, r0, r1, first):
+def drop_if_any(x, k, matrix, r0, r1, first):
     if x.stages.drop != 0 and x.run.dropout.thresholds[k] > 0:
-        call_stage(x.stages.drop, record, k, matrix, r0, r1, first)
+        call_stage(x.stages.drop, x, k, matrix, r0, r1, first)
 
 
 @njit

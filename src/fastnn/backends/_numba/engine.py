@@ -121,7 +121,7 @@ class Engine:
         run = no_run()._replace(sums=np.ones(4))  # 1/n of the loss: the sum is wanted
         work = self._take_work(block * size, size)
         chosen = self._stages(X, data, loss, size)._replace(
-            rows=stages.stage(loops.predict_rows, 1, dtype)
+            rows=stages.stage(loops.predict_rows, dtype)
         )
         context = Context(self._net, work, data, run, Request(n, k_last, f, losses), chosen, size)
         self._call(loops.predict, context)
@@ -137,7 +137,7 @@ class Engine:
 
     def _call(self, loop: Any, context: Context) -> None:
         """Run a stage of `loops`; ValueError if it finds X not finite."""
-        run, record = stages.stage(loop, 0, self.network.dtype), in_memory(context)
+        run, record = stages.stage(loop, self.network.dtype), in_memory(context)
         if context.n_shares == 1:
             stages.run(run, record.ctypes.data)
         else:
@@ -156,10 +156,10 @@ class Engine:
         is_terms = chosen is not None and chosen.name != "cross_entropy"
         losses = outputs.terms if is_terms else outputs.cross_entropy
         return NO_STAGES._replace(
-            gather=stages.stage(_gather_of(X), 4, dtype),
-            output=stages.stage(outputs.softmax if is_softmax else outputs.elementwise, 3, dtype),
+            gather=stages.stage(_gather_of(X), dtype),
+            output=stages.stage(outputs.softmax if is_softmax else outputs.elementwise, dtype),
             output_block=SOFTMAX if is_softmax else blocks.address(blocks.output(output, dtype)),
-            loss=0 if chosen is None else stages.stage(losses, 3, dtype),
+            loss=0 if chosen is None else stages.stage(losses, dtype),
             loss_block=0 if chosen is None else blocks.address(blocks.loss(chosen, output, dtype)),
             team=stages.team() if size > 1 else 0,
         )
@@ -275,16 +275,16 @@ class Engine:
         """Run `loops.train`; rule None: the gradient is left in net.gradient."""
         dtype, size = self.network.dtype, len(run.starts) - 1
         chosen = self._stages(X, data, loss, size)._replace(
-            rows=stages.stage(loops.train_rows, 1, dtype),
-            weights=stages.stage(loops.train_weights, 1, dtype),
+            rows=stages.stage(loops.train_rows, dtype),
+            weights=stages.stage(loops.train_weights, dtype),
             rule=0 if rule is None else blocks.address(blocks.rule(rule, dtype)),
         )
         if len(run.dropout.keys) > 0:
-            chosen = chosen._replace(drop=stages.stage(drop, 5, dtype))
+            chosen = chosen._replace(drop=stages.stage(drop, dtype))
         if run.clip_norm > 0:
             chosen = chosen._replace(
-                factor=stages.stage(clipping_factor, 0, dtype),
-                clipped=stages.stage(loops.train_clipped, 1, dtype),
+                factor=stages.stage(clipping_factor, dtype),
+                clipped=stages.stage(loops.train_clipped, dtype),
             )
         context = Context(net, work, data, run, no_request(dtype), chosen, size)
         self._call(loops.train, context)

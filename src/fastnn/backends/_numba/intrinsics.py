@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 # Division by zero is inf or NaN, not an exception: those keep LLVM from making vectors.
-kernel = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+kernel = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
 # A few lines that are put where they are called before types are known: every function that Numba
 # compiles on its own takes a tenth of a second or two.
 inlined = njit(error_model="numpy", inline="always")
@@ -160,32 +161,50 @@ def fraction_of(typingctx: Any, x: Any) -> Any:
     return x(x), code
 
 
+def array_of(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
+    """What lies at `data` as a C-contiguous array of this type, which owns nothing."""
+    array = context.make_array(kind)(context, builder)
+    itemsize = I64(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [itemsize]
+    for size in shape[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], size))
+    populate_array(array, data, shape, strides, itemsize, None)
+    return array._getvalue()
+
+
 @intrinsic
-def at_address(typingctx: Any, address: Any, dtype: Any) -> Any:
-    """An address as what `numba.carray` makes an array of, elements being of `dtype`."""
-    kind = types.CPointer(dtype.dtype)
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(kind))
-
-    return kind(types.int64, dtype), code
-
-
-@intrinsic
-def _place(typingctx: Any, array: Any, i: Any) -> Any:
-    kind = types.CPointer(array.dtype)
+def part(typingctx: Any, array: Any, start: Any, n: Any) -> Any:
+    """array[start : start + n], 1-D."""
+    kind = types.Array(array.dtype, 1, "C")
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(array)(context, builder, args[0]).data
-        return builder.gep(data, [args[1]])
+        return array_of(context, builder, kind, builder.gep(data, [args[1]]), [args[2]])
 
-    return kind(array, types.int64), code
+    return kind(array, types.int64, types.int64), code
 
 
-@inlined
-def part(array, start, n):
-    """array[start : start + n], 1-D, without keeping the array alive, so at no cost."""
-    return carray(_place(array, start), (n,))
+@intrinsic
+def numbers(typingctx: Any, data: Any, n: Any) -> Any:
+    """n numbers from a pointer on, as an array."""
+    kind = types.Array(data.dtype, 1, "C")
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return array_of(context, builder, kind, args[0], [args[1]])
+
+    return kind(data, types.int64), code
+
+
+@intrinsic
+def numbers_at(typingctx: Any, address: Any, n: Any, dtype: Any) -> Any:
+    """n numbers of `dtype` from an address on, as an array."""
+    kind = types.Array(dtype.dtype, 1, "C")
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = builder.inttoptr(args[0], context.get_data_type(kind.dtype).as_pointer())
+        return array_of(context, builder, kind, data, [args[1]])
+
+    return kind(types.int64, types.int64, dtype), code
 
 
 @intrinsic
@@ -207,10 +226,8 @@ def call_block(typingctx: Any, function: Any, *arrays: Any) -> Any:
 
 @intrinsic
 def call_stage(typingctx: Any, function: Any, record: Any, *numbers: Any) -> Any:
-    """The C function f(int64 record, int64, ...) at an address."""
-    signature = types.void(
-        types.int64, types.int64, types.StarArgTuple([types.int64] * len(numbers))
-    )
+    """The C function f(int64, ...) at an address; `record` is one of `records` or its address."""
+    signature = types.void(types.int64, record, types.StarArgTuple([types.int64] * len(numbers)))
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _call(builder, args[0], [args[1], *cgutils.unpack_tuple(builder, args[2])])

@@ -5,7 +5,7 @@ everything that rows do not share; in the second, shares of the weights sum over
 on the spot. A share is the work of one thread. Which share computed what leaves no trace in the
 bits.
 
-`x` is the Context at the address `record`.
+`x` is the Context.
 """
 
 from __future__ import annotations
@@ -47,17 +47,16 @@ def _any(faults):
 
 
 @inlined
-def _in_shares(x, record, function):
+def _in_shares(x, function):
     """Call a stage for every share: in threads, or one after the other."""
     if x.stages.team != 0:
-        call_stage(x.stages.team, record, function, x.n_shares)
+        call_stage(x.stages.team, x, function, x.n_shares)
     else:
         for share in range(x.n_shares):
-            call_stage(function, record, share)
+            call_stage(function, x, share)
 
 
-@kernel
-def train_rows(x, record, share):
+def train_rows(x, share):
     """The share's part of the first phase, on the present part of a batch."""
     mode = denormals_off()
     net, work, counts = x.net, x.work, x.run.counts
@@ -65,24 +64,23 @@ def train_rows(x, record, share):
     start, end = _share(counts[PART_ROWS], share, x.n_shares)
     for r0 in range(start, end, BLOCK_ROWS):
         r1 = min(end, r0 + BLOCK_ROWS)
-        call_stage(x.stages.gather, record, r0, r1, first, share)
+        call_stage(x.stages.gather, x, r0, r1, first, share)
         if work.faults[share] != 0:
             break
-        drop_if_any(x, record, 0, H, r0, r1, first)
+        drop_if_any(x, 0, H, r0, r1, first)
         for k in range(1, len(net.layers) + 1):
             forward(net, work, k, r0, r1)
             if k < len(net.layers):
-                drop_if_any(x, record, k, H, r0, r1, first)
-        call_stage(x.stages.output, record, r0, r1, first)
-        call_stage(x.stages.loss, record, r0, r1, first)
+                drop_if_any(x, k, H, r0, r1, first)
+        call_stage(x.stages.output, x, r0, r1, first)
+        call_stage(x.stages.loss, x, r0, r1, first)
         for k in range(len(net.layers), x.run.lowest, -1):
             backward(net, work, k, r0, r1)
-            drop_if_any(x, record, k - 1, DELTA, r0, r1, first)
+            drop_if_any(x, k - 1, DELTA, r0, r1, first)
     set_control_word(mode)
 
 
-@kernel
-def train_weights(x, record, share):
+def train_weights(x, share):
     """The share's part of the second phase."""
     mode = denormals_off()
     for i in range(x.run.starts[share], x.run.starts[share + 1]):
@@ -91,8 +89,7 @@ def train_weights(x, record, share):
     set_control_word(mode)
 
 
-@kernel
-def train_clipped(x, record, share):
+def train_clipped(x, share):
     """The share's updates, after clipping by the norm of all gradients."""
     mode = denormals_off()
     for i in range(x.run.starts[share], x.run.starts[share + 1]):
@@ -112,8 +109,7 @@ def _inverse_n(x, first, n):
     return 1.0 / total if total > 0 else 0.0  # no weight at all: no step
 
 
-@kernel
-def train(x, record):
+def train(x):
     """Steps until the order, max_steps or the seconds are over, or X is not finite."""
     run, work, counts, sums = x.run, x.work, x.run.counts, x.run.sums
     deadline, unclocked, steps = clock(work.time) + run.seconds, 0.0, 0
@@ -124,14 +120,14 @@ def train(x, record):
             sums[INVERSE_N] = _inverse_n(x, counts[BATCH], n)
         rate = run.learning_rates[steps]
         fill_step(run, counts[T] + 1, rate, len(x.net.layers), work.step)
-        _in_shares(x, record, x.stages.rows)
+        _in_shares(x, x.stages.rows)
         if _any(work.faults):
             return
-        _in_shares(x, record, x.stages.weights)
+        _in_shares(x, x.stages.weights)
         is_last = counts[PART] + part_rows == n
         if is_last and x.stages.clipped != 0:
-            call_stage(x.stages.factor, record)
-            _in_shares(x, record, x.stages.clipped)
+            call_stage(x.stages.factor, x)
+            _in_shares(x, x.stages.clipped)
         weighs = run.batch_weighting and len(x.data.weights) > 0
         scale = n * sums[INVERSE_N] if weighs else 1.0
         for r in range(part_rows):
@@ -153,8 +149,7 @@ def train(x, record):
                 return
 
 
-@kernel
-def predict_rows(x, record, share):
+def predict_rows(x, share):
     """The share's rows through layers 1 to k_last, in rows of Work that are the share's own."""
     mode = denormals_off()
     net, work, request = x.net, x.work, x.request
@@ -164,7 +159,7 @@ def predict_rows(x, record, share):
     for r0 in range(start, end, own):
         r1 = min(end, r0 + own)
         w1, first = w0 + r1 - r0, r0 - w0
-        call_stage(x.stages.gather, record, w0, w1, first, share)
+        call_stage(x.stages.gather, x, w0, w1, first, share)
         if work.faults[share] != 0:
             break
         for k in range(1, request.k_last + 1):
@@ -172,16 +167,15 @@ def predict_rows(x, record, share):
         if request.k_last < len(net.layers):
             copy_hidden(net, work, request.k_last, w0, w1, request.f[r0:r1])
             continue
-        call_stage(x.stages.output, record, w0, w1, first)
+        call_stage(x.stages.output, x, w0, w1, first)
         copy_output(net, work, w0, w1, x.stages.output_block == SOFTMAX, request.f[r0:r1])
         if x.stages.loss != 0:
-            call_stage(x.stages.loss, record, w0, w1, first)
+            call_stage(x.stages.loss, x, w0, w1, first)
             for r in range(w0, w1):
                 request.losses[first + r] = work.losses[r]
     set_control_word(mode)
 
 
-@kernel
-def predict(x, record):
+def predict(x):
     """f, and the losses if there is a stage for them."""
-    _in_shares(x, record, x.stages.rows)
+    _in_shares(x, x.stages.rows)

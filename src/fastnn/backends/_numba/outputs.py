@@ -111,16 +111,14 @@ def _rows_of_panel(work, p, r0, r1):
     return part(work.space, start, (r1 - r0) * here[LD])
 
 
-@kernel
-def softmax(x, record, r0, r1, first):
+def softmax(x, r0, r1, first):
     """f = e^a / sum e^a, in the output layer's DELTA, but for the division."""
     _begin(x.net, x.work, r0, r1, True)
     for p in range(_panels(x.net, x.work)):
         _exp(_rows_of_panel(x.work, p, r0, r1))
 
 
-@kernel
-def elementwise(x, record, r0, r1, first):
+def elementwise(x, r0, r1, first):
     """f = output(a), in the output layer's DELTA."""
     _begin(x.net, x.work, r0, r1, False)
     if x.stages.output_block != 0:
@@ -165,8 +163,7 @@ def _scale(x, factor):
         x[c] *= factor
 
 
-@kernel
-def terms(x, record, r0, r1, first):
+def terms(x, r0, r1, first):
     """losses = w l and delta = w/n dl/da, of a loss that is a sum of terms, which replace a."""
     net, work = x.net, x.work
     for r in range(r0, r1):
@@ -199,8 +196,7 @@ def _smoothed(data, first, i, top, ln_sum, a, f, loss):
     return loss
 
 
-@kernel
-def cross_entropy(x, record, r0, r1, first):
+def cross_entropy(x, r0, r1, first):
     """The same for -sum_c y_c ln f_c and softmax; dl/da = f - y, as the y_c of a row sum to 1."""
     net, work, data = x.net, x.work, x.data
     for r in range(r0, r1):

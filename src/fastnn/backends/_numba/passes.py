@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
 
-from .intrinsics import at_address, call_block, inlined, kernel, part
+from .intrinsics import call_block, inlined, kernel, numbers_at, part
 from .layout import (
     DELTA,
     G_SLOPE,
@@ -55,8 +54,7 @@ def _gather_from(dtype: Any, divisor: float) -> Any:
     """
     itemsize = np.dtype(dtype).itemsize
 
-    @kernel
-    def gather(x, record, r0, r1, first, share):
+    def gather(x, r0, r1, first, share):
         work, data = x.work, x.data
         n_in, ld, NR = work.places[0, WIDTH], work.places[0, LD], x.net.NR
         finite, scale = True, work.space.dtype.type(divisor)
@@ -67,15 +65,15 @@ def _gather_from(dtype: Any, divisor: float) -> Any:
                 h = part(work.space, place, min(NR, n_in - c))
                 address = row + c * data.column_stride
                 if data.column_stride == itemsize:
-                    finite &= _convert(h, carray(at_address(address, dtype), (len(h),)), scale)
+                    finite &= _convert(h, numbers_at(address, len(h), dtype), scale)
                     continue
                 for i in range(len(h)):
-                    one = carray(at_address(address + i * data.column_stride, dtype), (1,))
+                    one = numbers_at(address + i * data.column_stride, 1, dtype)
                     finite &= _convert(part(h, i, 1), one, scale)
         if not finite:
             work.faults[share] = 1
 
-    gather.py_func.__name__ = f"gather {np.dtype(dtype)}"
+    gather.__name__ = f"gather {np.dtype(dtype)}"
     return gather
 
 
@@ -83,16 +81,15 @@ def _gather_from(dtype: Any, divisor: float) -> Any:
 def _whole_number(address, i, size):
     """The i-th of int32 or int64 numbers."""
     if size == 4:
-        return np.int64(carray(at_address(address + 4 * i, np.int32), (1,))[0])
-    return carray(at_address(address + 8 * i, np.int64), (1,))[0]
+        return np.int64(numbers_at(address + 4 * i, 1, np.int32)[0])
+    return numbers_at(address + 8 * i, 1, np.int64)[0]
 
 
 def _gather_sparse_from(dtype: Any, divisor: float) -> Any:
     """The same for a sparse X with elements of this type; h_0 is as of the dense one."""
     itemsize = np.dtype(dtype).itemsize
 
-    @kernel
-    def gather(x, record, r0, r1, first, share):
+    def gather(x, r0, r1, first, share):
         work, data, NR = x.work, x.data, x.net.NR
         n_in, ld, finite = work.places[0, WIDTH], work.places[0, LD], True
         scale = work.space.dtype.type(divisor)
@@ -108,12 +105,12 @@ def _gather_sparse_from(dtype: Any, divisor: float) -> Any:
             for i in range(begin, end):
                 c = _whole_number(data.indices, i, data.indices_size)
                 place = work.places[0, H] + (c // NR * work.rows + r) * ld + c % NR
-                element = carray(at_address(data.address + i * itemsize, dtype), (1,))
+                element = numbers_at(data.address + i * itemsize, 1, dtype)
                 finite &= _convert(part(work.space, place, 1), element, scale)
         if not finite:
             work.faults[share] = 1
 
-    gather.py_func.__name__ = f"gather sparse {np.dtype(dtype)}"
+    gather.__name__ = f"gather sparse {np.dtype(dtype)}"
     return gather
 
 

@@ -1,7 +1,8 @@
 """Records of numbers and arrays: a NamedTuple in Python, words in memory for compiled code.
 
-Compiled functions take the address of the words, and find the NamedTuple there. Thus a call costs
-nothing for what it takes, and functions can be called by address (`stages`).
+Compiled code is given the address of the words, and reads a field when it names it: x.net.W. Thus a
+call costs nothing for what it might need, to run as to compile (Numba's own tuples go from function
+to function by value, array by array), and functions can be called by address (`stages`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import typeof, types
-from numba.extending import intrinsic
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import infer_getattr, lower_getattr_generic, models, register_model
 from numpy.typing import NDArray
+
+from .intrinsics import I64, array_of
+
+WORD_BYTES = 8
 
 
 def words_of(record: Any) -> list[int]:
-    """What Numba's own layout of the record's fields has: of an array owner, size and place."""
+    """Of a number one, of an array its address and shape, of a record those of its fields."""
     if isinstance(record, tuple):
         return [word for field in record for word in words_of(field)]
     if isinstance(record, np.ndarray):
-        place = record.__array_interface__["data"][0]
-        return [0, 0, record.size, record.itemsize, place, *record.shape, *record.strides]
+        if not record.flags.c_contiguous:
+            raise ValueError("an array in a record must be C-contiguous")
+        return [record.__array_interface__["data"][0], *record.shape]
     if isinstance(record, float):
         return list(struct.unpack("q", struct.pack("d", record)))
     return [record]
@@ -33,16 +40,45 @@ def in_memory(record: Any) -> NDArray[np.int64]:
     return np.array(words_of(record), np.int64)
 
 
-def opener(example: Any) -> Any:
-    """open(address): the record there, of the type of the example."""
-    kind = typeof(example)
+class RecordType(types.Type):
+    """The address of a record of some class, whose arrays have the types of an example's."""
 
-    @intrinsic
-    def open_record(typingctx: Any, address: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            layout = context.get_value_type(kind)
-            return builder.load(builder.inttoptr(args[0], ir.PointerType(layout)))
+    def __init__(self, example: Any, variant: str) -> None:
+        super().__init__(f"{type(example).__name__}({variant})")
+        self.fields: dict[str, tuple[Any, int]] = {}  # its type, and its first word's place
+        place = 0
+        for name, field in zip(example._fields, example, strict=True):
+            is_record = isinstance(field, tuple)
+            self.fields[name] = RecordType(field, variant) if is_record else typeof(field), place
+            place += len(words_of(field))
 
-        return kind(types.int64), code
 
-    return open_record
+@register_model(RecordType)
+class _AddressModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, kind: Any) -> None:
+        super().__init__(dmm, kind, I64)
+
+
+@infer_getattr
+class _FieldTypes(AttributeTemplate):
+    key = RecordType
+
+    def generic_resolve(self, kind: Any, name: str) -> Any:
+        return kind.fields[name][0] if name in kind.fields else None
+
+
+@lower_getattr_generic(RecordType)
+def _read_field(context: Any, builder: Any, kind: Any, address: Any, name: str) -> Any:
+    field, place = kind.fields[name]
+    address = builder.add(address, I64(WORD_BYTES * place))
+    if isinstance(field, RecordType):
+        return address
+
+    def word(i: int, word_type: Any) -> Any:
+        at = builder.add(address, I64(WORD_BYTES * i))
+        return builder.load(builder.inttoptr(at, ir.PointerType(word_type)))
+
+    if not isinstance(field, types.Array):
+        return word(0, context.get_value_type(field))
+    data = word(0, ir.PointerType(context.get_data_type(field.dtype)))
+    return array_of(context, builder, field, data, [word(1 + i, I64) for i in range(field.ndim)])

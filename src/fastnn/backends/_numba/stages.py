@@ -17,32 +17,16 @@ from numba.core.ccallback import CFunc
 from . import layout
 from .blocks import DiskCache
 from .intrinsics import call_stage
-from .records import opener
+from .records import RecordType
 
 
 @functools.cache
-def stage(function: Any, n_numbers: int, dtype: np.dtype[Any]) -> int:
-    """The address of function(Context, its address, int64, ...), a kernel, as a C function."""
-    context = opener(layout.example(dtype))
-
-    def no_number(record):
-        function(context(record), record)
-
-    def one_number(record, i):
-        function(context(record), record, i)
-
-    def three_numbers(record, i, j, k):
-        function(context(record), record, i, j, k)
-
-    def four_numbers(record, i, j, k, m):
-        function(context(record), record, i, j, k, m)
-
-    def five_numbers(record, i, j, k, m, n):
-        function(context(record), record, i, j, k, m, n)
-
-    forms = {0: no_number, 1: one_number, 3: three_numbers, 4: four_numbers, 5: five_numbers}
-    name = f"{function.py_func.__module__} {function.py_func.__name__} {dtype}"
-    return _compiled(forms[n_numbers], n_numbers + 1, name, {})
+def stage(function: Any, dtype: np.dtype[Any]) -> int:
+    """The address of function(Context, int64, ...) as a C function."""
+    context = RecordType(layout.example(dtype), dtype.name)
+    n_numbers = function.__code__.co_argcount - 1
+    name = f"{function.__module__} {function.__name__} {dtype}"
+    return _compiled(function, (context, *(types.int64,) * n_numbers), name, {})
 
 
 @functools.cache
@@ -53,15 +37,15 @@ def team() -> int:
         for share in prange(n_shares):
             call_stage(function, record, np.int64(share))
 
-    return _compiled(run_shares, 3, "team", {"parallel": True})
+    return _compiled(run_shares, (types.int64,) * 3, "team", {"parallel": True})
 
 
 _kept: list[Any] = []  # the code at an address lives as long as this
 
 
-def _compiled(function: Any, n_numbers: int, name: str, options: dict[str, Any]) -> int:
-    options = {"error_model": "numpy", "nopython": True} | options
-    compiled = CFunc(function, ((types.int64,) * n_numbers, types.void), {}, options)
+def _compiled(function: Any, arguments: tuple[Any, ...], name: str, options: dict[str, Any]) -> int:
+    options = {"error_model": "numpy", "nopython": True, "_nrt": False} | options
+    compiled = CFunc(function, (arguments, types.void), {}, options)
     compiled._cache = DiskCache(function, name)
     compiled.compile()
     _kept.append(compiled)

@@ -168,8 +168,7 @@ def _add_squares(g, sums):
         sums[c] += np.float64(g[c]) * np.float64(g[c])
 
 
-@kernel
-def clipping_factor(x, record):
+def clipping_factor(x):
     """What makes the norm of all of Net.gradient at most clip_norm, in Run.sums.
 
     Each neuron's sum is a chain over its inputs, then the bias, so that tiles have no part in it.
