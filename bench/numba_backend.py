@@ -3,7 +3,7 @@
 Training speed on the training networks of `bench.networks`, in turns, after compiling, with the
 FMA peak. --custom: a custom activation beside the same built-in one, on the compiled backend.
 --first-call: the time of the first step of a new process, with an empty cache on disk and then a
-full one.
+full one. --assembly: what the inner loops of the products are compiled to.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from functools import partial
+
+import numpy as np
 
 from bench import machine
 from bench.networks import Case, cases_named, make_data
@@ -62,8 +65,9 @@ def compare(cases: list[Case], args: argparse.Namespace) -> None:
     """A row for each case; ratios are medians of the ratios within one round."""
     competitors, players = players_of(args.threads)
     others = [name for name in competitors if name != "numba"]
-    print("| row | numba, samples/s | GFLOP/s | FMA peak |", " | ".join(f"x {o}" for o in others), "|")
-    print("|---" * (4 + len(others)) + "|")
+    columns = ["row", "numba, samples/s", "GFLOP/s", "FMA peak", *(f"x {o}" for o in others)]
+    print("|", " | ".join(columns), "|")
+    print("|---" * len(columns) + "|")
     for case in cases:
         results, best = prepare(case, competitors, players, args.seconds)
         peak = machine.fma_peak(args.threads or machine.n_cores())
@@ -112,6 +116,29 @@ def first_calls() -> None:
             print(f"| {state} | {imported:.2f} | {step:.2f} |", flush=True)
 
 
+def assembly() -> None:
+    """Every loop over k of a training in float32: its instructions, by kind."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NUMBA_CACHE_DIR"] = folder  # what comes from a cache has no assembly to show
+        net = MLP((784, 128, 10), backend="numba", n_threads=1)
+        net.fit(np.zeros((128, 784), np.float32), np.zeros(128, int), epochs=1)
+    from fastnn.backends._numba import products, stages
+
+    register = {64: "zmm", 32: "ymm", 16: "xmm"}[products.VECTOR_BYTES]
+    print("| stage | multiply-adds | loads | broadcasts | vectors on the stack |")
+    print("|---|---|---|---|---|")
+    for name, text in stages.assembly().items():
+        for block in re.split(r"^[.\w$]+:", text, flags=re.MULTILINE):
+            lines = [line for line in block.splitlines() if "%" + register in line]
+            n_fma = sum("vfmadd" in line for line in lines)
+            if not lines or n_fma < products.MR or not re.search(r"\tj\w+\t", block):
+                continue
+            broadcasts = sum("vbroadcast" in line or "{1to" in line for line in lines)
+            stack = sum("(%rsp" in line for line in lines)
+            loads = sum("vmovu" in line or "vmova" in line for line in lines) - stack
+            print(f"| {name} | {n_fma} | {loads} | {broadcasts} | {stack} |")
+
+
 def main() -> None:
     """Prints Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,8 +149,11 @@ def main() -> None:
     add("--threads", type=int, help="most threads; default: all cores")
     add("--custom", action="store_true", help="a custom silu beside the built-in one")
     add("--first-call", action="store_true", help="compiling, and loading what was compiled")
+    add("--assembly", action="store_true", help="the inner loops of the products")
     args = parser.parse_args()
-    if args.first_call:
+    if args.assembly:
+        assembly()
+    elif args.first_call:
         first_calls()
     elif args.custom:
         compare_custom(args)

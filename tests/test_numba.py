@@ -191,13 +191,35 @@ except RuntimeError as error:
     assert "NUMBA_THREADING_LAYER=omp" in printed
 
 
+def test_a_missing_openmp_layer_is_a_clear_error():
+    code = """
+import sys
+from test_numba import *
+import numba
+sys.modules["numba.np.ufunc.omppool"] = None
+try:
+    fitted(2)
+except RuntimeError as error:
+    print(error)
+print(digest(fitted(1)[0]))
+"""
+    message, given = run(code).splitlines()
+    assert "OpenMP threading layer" in message
+    assert "could not be loaded" in message
+    assert "n_threads=1" in message
+    assert given == digest(fitted(1)[0])
+
+
 def test_numba_is_not_imported_until_it_is_asked_for():
     code = """
 import sys, fastnn
-fastnn.MLP((2, 3, 2)).forward([[1.0, 2.0]])
-print("numba" in sys.modules)
+net = fastnn.MLP((2, 3, 2))
+net.forward([[1.0, 2.0]])
+fastnn.show_config("dicts")
+print(net.backend, "numba" in sys.modules)
 """
-    assert run(code) == "False"
+    expected = "cython" if "cython" in fastnn.available_backends() else "numpy"
+    assert run(code) == f"{expected} False"
 
 
 def test_a_missing_numba_is_an_import_error(monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-used_by_numba = False  # whether Numba's OpenMP threads have been started in this process
+used_by_numba = False  # whether Numba has started OpenMP's threads in this process
 is_child = False  # of a process in which fastnn was loaded
 
 

@@ -38,10 +38,10 @@ class DiskCache(FunctionCache):
 
     def __init__(self, function: Any, name: str) -> None:
         super().__init__(function)
-        self._name = name
+        self.name = name
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
-        return signature, codegen.magic_tuple(), (self._name, _fingerprint())
+        return signature, codegen.magic_tuple(), (self.name, _fingerprint())
 
 
 def compiled_block(block: Any, n_arrays: int, dtype: np.dtype[Any], name: str | None) -> Any:

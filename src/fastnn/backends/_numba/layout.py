@@ -9,6 +9,7 @@ the gradient lie as W does. h, delta and what g' is computed from are (rows of t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -182,6 +183,7 @@ NO_DROPOUT = Dropout(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0))
 NO_STAGES = Stages(*(0,) * len(Stages._fields))
 
 
+@functools.cache
 def no_run() -> Run:
     """A Run for where nothing is trained."""
     none = np.zeros(0)
@@ -191,10 +193,12 @@ def no_run() -> Run:
     )  # fmt: skip
 
 
+@functools.cache
 def no_request(dtype: Any) -> Request:
     return Request(0, 0, np.zeros((0, 0), dtype), np.zeros(0))
 
 
+@functools.cache
 def no_targets(dtype: Any) -> tuple[Array, Array, Array, Array, Array]:
     """The arrays of a Data that has X alone."""
     empty = read_only(np.zeros(0, dtype))

@@ -24,15 +24,19 @@ WORD_BYTES = 8
 
 def words_of(record: Any) -> list[int]:
     """Of a number one, of an array its address and shape, of a record those of its fields."""
-    if isinstance(record, tuple):
-        return [word for field in record for word in words_of(field)]
-    if isinstance(record, np.ndarray):
-        if not record.flags.c_contiguous:
-            raise ValueError("an array in a record must be C-contiguous")
-        return [record.__array_interface__["data"][0], *record.shape]
-    if isinstance(record, float):
-        return list(struct.unpack("q", struct.pack("d", record)))
-    return [record]
+    words: list[int] = []
+    for field in record:
+        if isinstance(field, int):
+            words.append(field)
+        elif isinstance(field, np.ndarray):
+            if not field.flags.c_contiguous:
+                raise ValueError("an array in a record must be C-contiguous")
+            words += field.__array_interface__["data"][0], *field.shape
+        elif isinstance(field, float):
+            words += struct.unpack("q", struct.pack("d", field))
+        else:
+            words += words_of(field)
+    return words
 
 
 def in_memory(record: Any) -> NDArray[np.int64]:
@@ -50,7 +54,7 @@ class RecordType(types.Type):
         for name, field in zip(example._fields, example, strict=True):
             is_record = isinstance(field, tuple)
             self.fields[name] = RecordType(field, variant) if is_record else typeof(field), place
-            place += len(words_of(field))
+            place += len(words_of((field,)))
 
 
 @register_model(RecordType)

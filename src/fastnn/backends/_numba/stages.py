@@ -52,6 +52,11 @@ def _compiled(function: Any, arguments: tuple[Any, ...], name: str, options: dic
     return int(compiled.address)
 
 
+def assembly() -> dict[str, str]:
+    """What this process has compiled so far, by name; Numba has none of what came from disk."""
+    return {c._cache.name: c._library.get_asm_str() for c in _kept}
+
+
 @njit(nogil=True)
 def run(function, record):
     """Call a stage without Python's lock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,22 +29,27 @@ def can_team() -> bool:
     return not forks.is_child
 
 
+_starting = threading.Lock()
+
+
 def start_openmp() -> None:
     """Load the layer, if nothing has chosen one in this process; RuntimeError if it cannot be.
 
     The user's own setting, which counts where Numba has not started its threads yet, stays as it
     was.
     """
-    chosen = config.THREADING_LAYER
-    config.THREADING_LAYER = "omp"
-    try:
-        numba.get_num_threads()  # starts the threads
-        layer = numba.threading_layer()
-        forks.used_by_numba = True
-    except ValueError as error:
-        raise RuntimeError(NO_OPENMP.format(f"which could not be loaded ({error})")) from None
-    finally:
-        config.THREADING_LAYER = chosen
+    if forks.used_by_numba:
+        return
+    with _starting:
+        chosen = config.THREADING_LAYER
+        config.THREADING_LAYER = "omp"
+        try:
+            numba.get_num_threads()  # starts the threads
+            layer = numba.threading_layer()
+        except ValueError as error:
+            raise RuntimeError(NO_OPENMP.format(f"which could not be loaded ({error})")) from None
+        finally:
+            config.THREADING_LAYER = chosen
     if layer != "omp":
         raise RuntimeError(
             NO_OPENMP.format(
@@ -51,6 +57,7 @@ def start_openmp() -> None:
                 "set NUMBA_THREADING_LAYER=omp before Numba starts its threads"
             )
         )
+    forks.used_by_numba = True
 
 
 @contextmanager
