@@ -47,7 +47,8 @@ def start_openmp() -> None:
             numba.get_num_threads()  # starts the threads
             layer = numba.threading_layer()
         except ValueError as error:
-            raise RuntimeError(NO_OPENMP.format(f"which could not be loaded ({error})")) from None
+            why = " ".join(str(error).split())  # Numba's own hints have many lines
+            raise RuntimeError(NO_OPENMP.format(f"which could not be loaded ({why})")) from None
         finally:
             config.THREADING_LAYER = chosen
     if layer != "omp":
