@@ -19,23 +19,24 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pickle
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
-
-import numpy as np
 
 from . import duals
 from .losses import Loss
 from .network import ACTIVATIONS, LOSSES
 
-# Where a given derivative is compared with the function: small and large, both signs, no kink of a
-# usual function (0, 1, 6, ...) among them.
+# Where a function is tried and a given derivative is compared with it: small and large, both signs,
+# no kink of a usual function (0, 1, 6, ...) among them.
 GRID = tuple(
-    sign * size for size in (1e-3, 0.013, 0.17, 0.71, 1.3, 2.9, 4.7, 8.3, 21.0) for sign in (1, -1)
+    sign * size
+    for size in (1e-3, 0.013, 0.17, 0.71, 1.3, 2.9, 4.7, 8.3, 21.0, 97.0)
+    for sign in (1, -1)
 )
 TOLERANCE = 1e-6
 
@@ -45,8 +46,8 @@ class Custom:
     """A registered function with values for its parameters; calling it gives it others."""
 
     base_name: str
-    function: Callable[..., Any] = field(compare=False)
-    derivative: Callable[..., Any] | None = field(compare=False)
+    function: Callable[..., Any]
+    derivative: Callable[..., Any] | None
     parameters: tuple[tuple[str, float], ...] = ()
 
     kind: ClassVar[str]
@@ -69,7 +70,9 @@ class Custom:
                 known = ", ".join(values) or "none"
                 raise TypeError(f"{self.base_name} has no parameter {name!r}; it has: {known}")
             values[name] = _number(value, name)
-        return type(self)(self.base_name, self.function, self.derivative, tuple(values.items()))
+        new = type(self)(self.base_name, self.function, self.derivative, tuple(values.items()))
+        new.check()
+        return new
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -88,9 +91,10 @@ class Custom:
     def check(self) -> None:
         """ValueError where a given derivative is not that of the function, with the point.
 
-        A point alone, right on either side, is a kink: any slope will do there.
+        A point alone, right on either side, is a kink: any slope will do there. Where the function
+        is NaN or infinite nothing is compared.
         """
-        for point in self._points():
+        for point in self.points() if self.derivative else ():
             if self._is_wrong(point) and all(
                 self._is_wrong((point[0] * (1 + shift), *point[1:])) for shift in (1e-3, -1e-3)
             ):
@@ -107,13 +111,18 @@ class Custom:
         return value, exact, self.with_slope(*point)[1]
 
     def _is_wrong(self, point: tuple[float, ...]) -> bool:
-        _, expected, given = self._both_slopes(point)
-        if not np.isfinite(expected) and not np.isfinite(given):
+        value, expected, given = self._both_slopes(point)
+        if not math.isfinite(value) or not (math.isfinite(expected) or math.isfinite(given)):
             return False
         return not abs(given - expected) <= TOLERANCE * max(abs(expected), abs(given), 1.0)
 
-    def _points(self) -> list[tuple[float, ...]]:
+    def points(self) -> list[tuple[float, ...]]:
+        """Where it is tried."""
         return [(x,) for x in GRID]
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """Nothing of it changes."""
+        return self
 
     def __reduce__(self) -> Any:
         """By reference, where the function can be imported; else as Numba's cloudpickle has it."""
@@ -134,8 +143,8 @@ class CustomLoss(Custom, Loss):  # type: ignore[override]
     kind = "loss"
     n_arguments = 2
 
-    def _points(self) -> list[tuple[float, ...]]:
-        return [(f, y) for f in GRID if f > 0 for y in (0.3, 2.1)]
+    def points(self) -> list[tuple[float, ...]]:
+        return [(f, y) for f in GRID for y in (0.3, 2.1, -0.9)]
 
 
 _registered: dict[str, dict[str, Any]] = {"activation": {}, "loss": {}}
@@ -188,9 +197,13 @@ def find(kind: str, text: str) -> Any:
         raise ValueError(f"{text!r} is not {kind}(parameter=number, ...)") from None
 
 
-def registered(kind: str) -> tuple[str, ...]:
-    """The names."""
-    return tuple(_registered[kind])
+def unknown(kind: str, given: object, built_in: Sequence[str]) -> ValueError:
+    """The error for what is neither built in nor registered."""
+    names = ", ".join((*built_in, *_registered[kind]))
+    return ValueError(
+        f"unknown {kind} {given!r}; known: {names}. "
+        f"One of your own has to be registered in this process (fastnn.{kind})"
+    )
 
 
 def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None) -> Any:
@@ -205,8 +218,9 @@ def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None) -> A
         raise ValueError(f"{name!r} is a built-in {cls.kind}; choose another name")
     new = cls(name, f, derivative, _parameters(f, cls, name))
     try:
-        new.with_slope(*new._points()[0])
-    except (AttributeError, NotImplementedError, TypeError) as error:
+        for point in new.points():
+            new.with_slope(*point)
+    except (AttributeError, RecursionError, TypeError) as error:
         raise TypeError(f"{name} cannot be differentiated: {error}") from error
     new.check()
     _registered[cls.kind][name] = new
@@ -236,14 +250,14 @@ def _number(value: Any, name: str) -> float:
 # ---- for the compiled backend ----
 
 
-def compiled_activation(name: str, dtype: np.dtype[Any]) -> tuple[int, int]:
+def compiled_activation(name: str, dtype: Any) -> tuple[int, int]:
     """Addresses of the C functions of g and of its derivative (fnn_activation in csrc/fastnn.h)."""
     blocks = _numba_blocks()
     g, slope = blocks.activation(name, dtype)
     return blocks.address(g), blocks.address(slope)
 
 
-def compiled_loss(loss: Any, output: str, dtype: np.dtype[Any]) -> int:
+def compiled_loss(loss: Any, output: str, dtype: Any) -> int:
     """The address of the C function of a loss's terms (fnn_targets)."""
     blocks = _numba_blocks()
     return int(blocks.address(blocks.loss(loss, output, dtype)))

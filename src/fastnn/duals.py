@@ -55,11 +55,19 @@ def like(x: Dual, value: Any, slope: Any) -> Dual:
 
 
 class _Base:
-    """The functions of one plain number that the rules are made of."""
+    """The functions of plain numbers that the rules are made of."""
 
     exp, expm1, log, log1p, sqrt, tanh = np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh
     sinh, cosh, sin, cos, atan, pow = np.sinh, np.cosh, np.sin, np.cos, np.arctan, np.power
     erf = staticmethod(math.erf)
+
+    @staticmethod
+    def times(x: Any, y: Any) -> Any:
+        return x * y if x != 0 and y != 0 else 0.0
+
+    @staticmethod
+    def select(condition: Any, x: Any, y: Any) -> Any:
+        return x if condition else y
 
     @staticmethod
     def one(x: Any) -> float:
@@ -74,6 +82,15 @@ base = _Base()
 
 
 # ---- rules: each takes dual numbers and returns one. Numba binds `like` and `base` to its own ----
+#
+# Factors of slopes are multiplied by base.times, for which zero times infinity or NaN is zero
+# (ForwardDiff.jl has it as its NaN-safe mode): where 1 / (1 + e^-a) is 0 because e^-a has
+# overflowed, so is its slope, and not NaN.
+
+
+def chain(x: Any, value: Any, derivative: Any) -> Any:
+    """g(x), of value g(x.value) and derivative g'(x.value)."""
+    return like(x, value, base.times(x.slope, derivative))
 
 
 def add(x: Any, y: Any) -> Any:
@@ -85,89 +102,98 @@ def subtract(x: Any, y: Any) -> Any:
 
 
 def multiply(x: Any, y: Any) -> Any:
-    return like(x, x.value * y.value, x.slope * y.value + x.value * y.slope)
+    slope = base.times(x.slope, y.value) + base.times(y.slope, x.value)
+    return like(x, x.value * y.value, slope)
 
 
 def divide(x: Any, y: Any) -> Any:
     quotient = x.value / y.value
-    return like(x, quotient, (x.slope - quotient * y.slope) / y.value)
+    return like(x, quotient, (x.slope - base.times(y.slope, quotient)) / y.value)
 
 
 def negative(x: Any) -> Any:
     return like(x, -x.value, -x.slope)
 
 
+def choose(condition: Any, x: Any, y: Any) -> Any:
+    """x if condition else y, without a branch."""
+    value = base.select(condition, x.value, y.value)
+    return like(x, value, base.select(condition, x.slope, y.slope))
+
+
 def absolute(x: Any) -> Any:
-    return negative(x) if x.value < 0 else x
+    return choose(x.value < 0, negative(x), x)
 
 
 def power(x: Any, y: Any) -> Any:
     """x^y; the slope in y counts where x > 0, as elsewhere no power is differentiable in y."""
     value = base.pow(x.value, y.value)
-    slope = x.slope * (y.value * base.pow(x.value, y.value - base.one(x.value)))
+    in_x = base.times(y.value, base.pow(x.value, y.value - base.one(x.value)))
+    slope = base.times(x.slope, in_x)
     if y.slope != 0:
-        slope = slope + y.slope * value * base.log(x.value)
+        slope = slope + base.times(y.slope, base.times(value, base.log(x.value)))
     return like(x, value, slope)
 
 
 def exp(x: Any) -> Any:
     e = base.exp(x.value)
-    return like(x, e, x.slope * e)
+    return chain(x, e, e)
 
 
 def expm1(x: Any) -> Any:
-    return like(x, base.expm1(x.value), x.slope * base.exp(x.value))
+    return chain(x, base.expm1(x.value), base.exp(x.value))
 
 
 def log(x: Any) -> Any:
-    return like(x, base.log(x.value), x.slope / x.value)
+    return chain(x, base.log(x.value), base.one(x.value) / x.value)
 
 
 def log1p(x: Any) -> Any:
-    return like(x, base.log1p(x.value), x.slope / (base.one(x.value) + x.value))
+    return chain(x, base.log1p(x.value), base.one(x.value) / (base.one(x.value) + x.value))
 
 
 def sqrt(x: Any) -> Any:
     root = base.sqrt(x.value)
-    return like(x, root, x.slope / (root + root))
+    return chain(x, root, base.one(x.value) / (root + root))
 
 
 def tanh(x: Any) -> Any:
     t = base.tanh(x.value)
-    return like(x, t, x.slope * (base.one(x.value) - t * t))
+    return chain(x, t, base.one(x.value) - t * t)
 
 
 def sinh(x: Any) -> Any:
-    return like(x, base.sinh(x.value), x.slope * base.cosh(x.value))
+    return chain(x, base.sinh(x.value), base.cosh(x.value))
 
 
 def cosh(x: Any) -> Any:
-    return like(x, base.cosh(x.value), x.slope * base.sinh(x.value))
+    return chain(x, base.cosh(x.value), base.sinh(x.value))
 
 
 def sin(x: Any) -> Any:
-    return like(x, base.sin(x.value), x.slope * base.cos(x.value))
+    return chain(x, base.sin(x.value), base.cos(x.value))
 
 
 def cos(x: Any) -> Any:
-    return like(x, base.cos(x.value), -x.slope * base.sin(x.value))
+    return chain(x, base.cos(x.value), -base.sin(x.value))
 
 
 def atan(x: Any) -> Any:
-    return like(x, base.atan(x.value), x.slope / (base.one(x.value) + x.value * x.value))
+    return chain(x, base.atan(x.value), base.one(x.value) / (base.one(x.value) + x.value * x.value))
 
 
 def erf(x: Any) -> Any:
     density = base.exp(-x.value * x.value) * base.two_over_root_pi(x.value)
-    return like(x, base.erf(x.value), x.slope * density)
+    return chain(x, base.erf(x.value), density)
 
 
 def maximum(x: Any, y: Any) -> Any:
-    return y if x.value < y.value else x
+    """The larger one, x of two equal ones; NaN if either is, unlike Python's."""
+    return choose((x.value < y.value) | (y.value != y.value), y, x)
 
 
 def minimum(x: Any, y: Any) -> Any:
-    return y if x.value > y.value else x
+    return choose((x.value > y.value) | (y.value != y.value), y, x)
 
 
 RULES: dict[str, Callable[..., Any]] = {

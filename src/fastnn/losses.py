@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .network import LOSSES, known
+from .network import LOSSES
 
 
 def _number(value: Any, name: str) -> float:
@@ -187,14 +187,14 @@ def get(loss: str | Loss) -> Loss:
     """The loss itself; a name stands for the one with its default constants."""
     if isinstance(loss, Loss) and hasattr(loss, "name"):
         return loss
-    if isinstance(loss, str) and loss not in LOSSES:
-        from . import custom
+    if loss in LOSSES:
+        return BY_NAME[str(loss)]
+    from . import custom  # where there are none, it is not needed
 
-        found: Loss | None = custom.find("loss", loss)
-        if found is not None:
-            return found
-        known(loss, (*LOSSES, *custom.registered("loss")), "loss")
-    return BY_NAME[known(loss, LOSSES, "loss")]
+    found: Loss | None = custom.find("loss", loss) if isinstance(loss, str) else None
+    if found is None:
+        raise custom.unknown("loss", loss, LOSSES)
+    return found
 
 
 def with_smoothing(loss: Loss, label_smoothing: float) -> Loss:

@@ -114,16 +114,12 @@ def activation_name(activation: object) -> str:
     """The name of an activation, one of ACTIVATIONS or a registered one, else ValueError."""
     if activation in ACTIVATIONS:
         return str(activation)
-    from .custom import Activation, find, registered  # where there are none, it is not needed
+    from .custom import Activation, find, unknown  # where there are none, it is not needed
 
     found = find("activation", activation) if isinstance(activation, str) else activation
     if isinstance(found, Activation):
         return found.name
-    names = (*ACTIVATIONS, *registered("activation"))
-    raise ValueError(
-        f"unknown activation {activation!r}; known: {', '.join(names)}. "
-        "One of your own has to be registered in this process (fastnn.activation)"
-    )
+    raise unknown("activation", activation, ACTIVATIONS)
 
 
 @dataclass(frozen=True, init=False)
@@ -154,7 +150,7 @@ class Network:
     ) -> None:
         sizes = _check_sizes(layer_sizes)
         n_hidden = len(sizes) - 2
-        if isinstance(activations, str) or hasattr(activations, "base_name"):
+        if isinstance(activations, str) or callable(activations):
             names = (activation_name(activations),) * n_hidden
         else:
             names = tuple(activation_name(activation) for activation in activations)

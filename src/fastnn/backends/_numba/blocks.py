@@ -15,6 +15,7 @@ import numpy as np
 from numba import types
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.core.errors import NumbaError
 
 from ...custom import find
 from ...losses import Loss
@@ -129,21 +130,25 @@ def activation(name: str, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """The blocks of g and of its derivative; (None, None) for the identity."""
     if name == "identity" or name in activations.ACTIVATIONS:
         return _activation(name, dtype)
-    own = find("activation", name)
-    return _own_activation(own.function, own.derivative, own.values, own, dtype)
+    return _own_activation(find("activation", name), dtype)
 
 
-@functools.lru_cache(maxsize=128)
-def _own_activation(
-    function: Any, derivative: Any, values: Any, own: Any, dtype: np.dtype[Any]
-) -> tuple[Any, Any]:
-    """A user's own, compiled in every process: Numba could not tell on disk if it has changed."""
+def _own_block(own: Any, block: Any, n_arrays: int, dtype: np.dtype[Any]) -> Any:
+    """Of a user's own, compiled in every process: nobody could tell on disk if it has changed."""
+    try:
+        return compiled_block(block, n_arrays, dtype, None)
+    except NumbaError as error:
+        raise TypeError(f"Numba cannot compile {own.name}: {error}") from error
+
+
+@functools.cache  # for good: engines have their addresses, and Numba never frees machine code
+def _own_activation(own: Any, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     from .duals import activation_functions
 
     g, slope = activation_functions(own)
     return (
-        compiled_block(block_of(g), 1, dtype, None),
-        compiled_block(block_of_slopes(slope), 2, dtype, None),
+        _own_block(own, block_of(g), 1, dtype),
+        _own_block(own, block_of_slopes(slope), 2, dtype),
     )
 
 
@@ -166,8 +171,7 @@ def loss(chosen: Loss, output_name: str, dtype: np.dtype[Any]) -> Any:
         return None
     if chosen.name in losses.LOSSES:
         return _loss(chosen.name, output_name, dtype)
-    own: Any = chosen
-    return _own_loss(own.function, own.derivative, own.values, own, output_name, dtype)
+    return _own_loss(chosen, output_name, dtype)
 
 
 @functools.cache
@@ -178,14 +182,12 @@ def _loss(name: str, output_name: str, dtype: np.dtype[Any]) -> Any:
     return compiled_block(block, 4, dtype, f"{name} of {output_name}")
 
 
-@functools.lru_cache(maxsize=128)
-def _own_loss(
-    function: Any, derivative: Any, values: Any, own: Any, output_name: str, dtype: np.dtype[Any]
-) -> Any:
+@functools.cache
+def _own_loss(own: Any, output_name: str, dtype: np.dtype[Any]) -> Any:
     from .duals import loss_function
 
     block = block_of_terms(loss_function(own), _slope_of(output_name))
-    return compiled_block(block, 4, dtype, None)
+    return _own_block(own, block, 4, dtype)
 
 
 def _slope_of(output_name: str) -> Any:

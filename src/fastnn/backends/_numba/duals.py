@@ -12,7 +12,7 @@ import operator
 import types as python_types
 from typing import Any
 
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
 from numba.extending import (
@@ -26,7 +26,12 @@ from numba.extending import (
 
 from ... import duals
 from . import elementary
-from .intrinsics import inlined, kernel, select
+from .intrinsics import select
+
+# Inlined by LLVM whatever their size: a loop with calls in it has no vectors.
+kernel = njit(
+    error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
 
 
 class DualType(types.Type):
@@ -99,11 +104,16 @@ def as_dual(typingctx: Any, x: Any, like: Any) -> Any:
 
 # ---- functions of one plain number, of the whole range ----
 
+_exp, _near_expm1, _normal_log, _tanh = (
+    kernel(f.py_func)
+    for f in (elementary.exp, elementary.expm1, elementary.log, elementary.tanh)
+)
+
 
 @kernel
 def _log(x):
     small = x < elementary.least_normal(x)
-    y = elementary.log(select(small, x * elementary.upscale(x), x))
+    y = _normal_log(select(small, x * elementary.upscale(x), x))
     y = select(small, y - elementary.ln_upscale(x), y)
     y = select(x > elementary.greatest(x), x, y)  # infinity
     y = select(x == elementary.zero(x), -elementary.infinity(x), y)
@@ -113,8 +123,8 @@ def _log(x):
 @kernel
 def _expm1(x):
     limit = elementary.expm1_one(x)
-    near = elementary.expm1(select(x > limit, limit, x))
-    return select(x > limit, elementary.exp(x), near)
+    near = _near_expm1(select(x > limit, limit, x))
+    return select(x > limit, _exp(x), near)
 
 
 @kernel
@@ -140,15 +150,21 @@ def _pow(x, y):
     return math.pow(x, y)
 
 
-@inlined
+@kernel
 def _sqrt(x):
     return math.sqrt(x)
 
 
+@kernel
+def _times(x, y):
+    is_zero = (x == elementary.zero(x)) | (y == elementary.zero(y))
+    return select(is_zero, elementary.zero(x), x * y)
+
+
 base = python_types.ModuleType("fastnn_base")
 for _name, _function in {
-    "exp": elementary.exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": elementary.tanh,
-    "sqrt": _sqrt, "pow": _pow, "one": elementary.one,
+    "exp": _exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": _tanh,
+    "sqrt": _sqrt, "pow": _pow, "times": _times, "select": select, "one": elementary.one,
     "two_over_root_pi": elementary.two_over_root_pi,
 }.items():  # fmt: skip
     setattr(base, _name, _function)
@@ -159,6 +175,8 @@ for _name in ("sinh", "cosh", "sin", "cos", "atan", "erf"):
 # ---- the rules, compiled ----
 
 _scope: dict[str, Any] = {"base": base, "like": like}
+for _rule in (duals.chain, duals.choose):
+    _scope[_rule.__name__] = kernel(python_types.FunctionType(_rule.__code__, _scope))
 for _name, _rule in duals.RULES.items():
     _scope[_name] = kernel(python_types.FunctionType(_rule.__code__, _scope, _name))
 
