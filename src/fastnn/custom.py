@@ -23,13 +23,13 @@ import math
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from . import duals
 from .losses import Loss
-from .network import ACTIVATIONS, LOSSES
+from .network import ACTIVATIONS, LOSSES, OUTPUTS_OF_CUSTOM_LOSS
 
 # Where a function is tried and a given derivative is compared with it: small and large, both signs,
 # no kink of a usual function (0, 1, 6, ...) among them.
@@ -41,7 +41,7 @@ GRID = tuple(
 TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Custom:
     """A registered function with values for its parameters; calling it gives it others."""
 
@@ -59,7 +59,7 @@ class Custom:
         values = ", ".join(f"{name}={value!r}" for name, value in self.parameters)
         return f"{self.base_name}({values})" if values else self.base_name
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.name
 
     def __call__(self, **parameters: float) -> Any:
@@ -70,7 +70,7 @@ class Custom:
                 known = ", ".join(values) or "none"
                 raise TypeError(f"{self.base_name} has no parameter {name!r}; it has: {known}")
             values[name] = _number(value, name)
-        new = type(self)(self.base_name, self.function, self.derivative, tuple(values.items()))
+        new = replace(self, parameters=tuple(values.items()))
         new.check()
         return new
 
@@ -127,7 +127,8 @@ class Custom:
     def __reduce__(self) -> Any:
         """By reference, where the function can be imported; else as Numba's cloudpickle has it."""
         functions = _portable(self.function, self), _portable(self.derivative, self)
-        return _restored, (type(self), self.base_name, *functions, self.parameters)
+        rest = (getattr(self, field.name) for field in fields(self)[3:])
+        return _restored, (type(self), self.base_name, *functions, *rest)
 
 
 class Activation(Custom):
@@ -137,11 +138,13 @@ class Activation(Custom):
     n_arguments = 1
 
 
+@dataclass(frozen=True, repr=False)
 class CustomLoss(Custom, Loss):  # type: ignore[override]
     """See `fastnn.loss`. A sum over the outputs, of any output but softmax."""
 
     kind = "loss"
     n_arguments = 2
+    output: str = "identity"
 
     def points(self) -> list[tuple[float, ...]]:
         return [(f, y) for f in GRID for y in (0.3, 2.1, -0.9)]
@@ -175,13 +178,20 @@ def loss(
     derivative: Callable[..., Any] | None = None,
     *,
     name: str | None = None,
+    output: str = "identity",
 ) -> Any:
     """Register l(f, y, parameters...) as a loss: one output's part of it; their sum is the loss.
 
     derivative  dl/df(f, y, the same parameters); None: made by dual numbers
-    The rest as for `activation`. The outputs identity, sigmoid and exp can have it.
+    output      identity, sigmoid or exp, else ValueError: what `fastnn.sklearn.MLPRegressor` gives
+                its network for this loss. An `MLP` may have any of the three with it.
+
+    The rest as for `activation`.
     """
-    return _register(CustomLoss, f, derivative, name)
+    if output not in OUTPUTS_OF_CUSTOM_LOSS:
+        known = ", ".join(OUTPUTS_OF_CUSTOM_LOSS)
+        raise ValueError(f"unknown output {output!r} of a custom loss; known: {known}")
+    return _register(CustomLoss, f, derivative, name, output=output)
 
 
 def find(kind: str, text: str) -> Any:
@@ -206,9 +216,9 @@ def unknown(kind: str, given: object, built_in: Sequence[str]) -> ValueError:
     )
 
 
-def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None) -> Any:
+def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None, **settings: Any) -> Any:
     if f is None:
-        return lambda f: _register(cls, f, derivative, name)
+        return lambda f: _register(cls, f, derivative, name, **settings)
     if not callable(f) or not (derivative is None or callable(derivative)):
         raise TypeError(f"{cls.kind} takes Python functions, got {f!r} and {derivative!r}")
     name = getattr(f, "__name__", "") if name is None else name
@@ -216,7 +226,7 @@ def _register(cls: type[Custom], f: Any, derivative: Any, name: str | None) -> A
         raise ValueError(f"a custom {cls.kind} needs a name that is an identifier, got {name!r}")
     if name in (ACTIVATIONS if cls.kind == "activation" else LOSSES):
         raise ValueError(f"{name!r} is a built-in {cls.kind}; choose another name")
-    new = cls(name, f, derivative, _parameters(f, cls, name))
+    new = cls(name, f, derivative, _parameters(f, cls, name), **settings)
     try:
         for point in new.points():
             new.with_slope(*point)
@@ -280,18 +290,24 @@ def _numba_blocks() -> Any:
 
 
 def _portable(function: Any, owner: Custom) -> Any:
-    """What stands for a function in a pickle: (module, qualified name), or bytes."""
+    """What stands for a function in a pickle: (module, qualified name), or bytes.
+
+    Bytes also for those of __main__, which is another module in a worker process.
+    """
     if function is None:
         return None
     module, name = function.__module__, function.__qualname__
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    if found is function or getattr(found, "function", None) is function:
+    can_be_imported = found is function or getattr(found, "function", None) is function
+    if can_be_imported and module != "__main__":
         return module, name
     try:
         from numba import cloudpickle
     except ImportError:
+        if can_be_imported:
+            return module, name
         raise pickle.PicklingError(
             f"{owner.name}: {name} cannot be imported from {module}; define it with def at the top "
             "of a module, or install Numba (pip install 'fastnn-cpu[numba]')"
@@ -310,8 +326,8 @@ def _unpacked(portable: Any) -> Any:
     return getattr(found, "function", found)
 
 
-def _restored(cls: type[Custom], name: str, f: Any, derivative: Any, parameters: Any) -> Any:
+def _restored(cls: type[Custom], name: str, f: Any, derivative: Any, *rest: Any) -> Any:
     """Also registers it where nothing has the name, as in a worker process."""
-    new = cls(name, _unpacked(f), _unpacked(derivative), parameters)
+    new = cls(name, _unpacked(f), _unpacked(derivative), *rest)
     _registered[cls.kind].setdefault(name, new)
     return new

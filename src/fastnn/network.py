@@ -20,6 +20,8 @@ import numpy as np
 if TYPE_CHECKING:  # numpy.typing takes 10 ms to import
     from numpy.typing import DTypeLike, NDArray
 
+    from .custom import Activation
+
 ACTIVATIONS = (
     "identity",
     "relu",
@@ -58,6 +60,7 @@ OUTPUTS_OF_LOSS = {
     "huber": ("identity", "exp"),
     "quantile": ("identity", "exp"),
 }
+OUTPUTS_OF_CUSTOM_LOSS = ("identity", "sigmoid", "exp")
 DTYPES = ("float32", "float64")
 INITIALIZERS = (
     "auto",
@@ -127,8 +130,8 @@ class Network:
     """The shape of a multilayer perceptron; it holds no weights and never changes.
 
     layer_sizes  D_0 ... D_{L+1}: inputs, hidden layers (none or more), outputs; each at least 1
-    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer; or a
-                 registered `fastnn.activation`, or its name
+    activations  one name of ACTIVATIONS or registered `fastnn.activation`, or the name of such a
+                 one, for all hidden layers, or one per hidden layer; kept as names
     output       one of OUTPUTS
     dtype        float32 or float64
 
@@ -144,7 +147,7 @@ class Network:
     def __init__(
         self,
         layer_sizes: Sequence[int],
-        activations: str | Sequence[str] = "relu",
+        activations: str | Activation | Sequence[str | Activation] = "relu",
         output: str = "softmax",
         dtype: DTypeLike = "float32",
     ) -> None:

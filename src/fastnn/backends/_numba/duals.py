@@ -29,9 +29,7 @@ from . import elementary
 from .intrinsics import select
 
 # Inlined by LLVM whatever their size: a loop with calls in it has no vectors.
-kernel = njit(
-    error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
-)
+kernel = njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 class DualType(types.Type):
@@ -105,8 +103,7 @@ def as_dual(typingctx: Any, x: Any, like: Any) -> Any:
 # ---- functions of one plain number, of the whole range ----
 
 _exp, _near_expm1, _normal_log, _tanh = (
-    kernel(f.py_func)
-    for f in (elementary.exp, elementary.expm1, elementary.log, elementary.tanh)
+    kernel(f.py_func) for f in (elementary.exp, elementary.expm1, elementary.log, elementary.tanh)
 )
 
 
@@ -276,8 +273,8 @@ def _with_parameters(function: Any, values: tuple[float, ...]) -> Any:
     """The function with the values of its parameters, which become constants of its code."""
     code = function.py_func.__code__
     arguments = ", ".join(code.co_varnames[: code.co_argcount - len(values)])
-    source = f"lambda {arguments}: function({arguments}, *{values!r})"
-    return kernel(eval(source, {"function": function}))
+    source = f"lambda {arguments}: function({arguments}, *values)"
+    return kernel(eval(source, {"function": function, "values": values}))
 
 
 def activation_functions(own: Any) -> tuple[Any, Any]:
