@@ -12,6 +12,8 @@ import operator
 import types as python_types
 from typing import Any
 
+from llvmlite import binding as llvm
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
@@ -132,19 +134,29 @@ def _log1p(x):
     return select(x > elementary.greatest(x), x, _log(u) + select(rest == rest, rest, u - u))
 
 
-def _scalar(function: Any) -> Any:
-    """A function of math as it is, without vectors."""
+def _of_libm(name: str) -> Any:
+    """A function of the C library, number by number, under a name that LLVM does not know.
 
-    @kernel
-    def call(x):
-        return function(x)
+    LLVM might replace one it knows by Intel's SVML, in vectors but not in what is left over: then
+    a number's bits would depend on its place.
+    """
 
-    return call
+    @intrinsic
+    def function(typingctx: Any, x: Any, *others: Any) -> Any:
+        c_name = name + ("f" if x == types.float32 else "")
+        llvm.add_symbol(f"fastnn_{c_name}", llvm.address_of_symbol(c_name))
 
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            args = [args[0], *cgutils.unpack_tuple(builder, args[1])]
+            kind = ir.FunctionType(args[0].type, [arg.type for arg in args])
+            f = cgutils.get_or_insert_function(builder.module, kind, f"fastnn_{c_name}")
+            # So that LLVM leaves out an unused slope. llvmlite does not know willreturn.
+            f.attributes.update({"readnone", "nounwind", "willreturn"})
+            return builder.call(f, args)
 
-@kernel
-def _pow(x, y):
-    return math.pow(x, y)
+        return x(x, types.StarArgTuple(others)), code
+
+    return function
 
 
 @kernel
@@ -161,12 +173,12 @@ def _times(x, y):
 base = python_types.ModuleType("fastnn_base")
 for _name, _function in {
     "exp": _exp, "expm1": _expm1, "log": _log, "log1p": _log1p, "tanh": _tanh,
-    "sqrt": _sqrt, "pow": _pow, "times": _times, "select": select, "one": elementary.one,
+    "sqrt": _sqrt, "times": _times, "select": select, "one": elementary.one,
     "two_over_root_pi": elementary.two_over_root_pi,
 }.items():  # fmt: skip
     setattr(base, _name, _function)
-for _name in ("sinh", "cosh", "sin", "cos", "atan", "erf"):
-    setattr(base, _name, _scalar(getattr(math, _name)))
+for _name in ("sinh", "cosh", "sin", "cos", "atan", "erf", "pow"):
+    setattr(base, _name, _of_libm(_name))
 
 
 # ---- the rules, compiled ----
@@ -194,6 +206,27 @@ def _overload_comparison(compare: Any) -> None:
     def operate(x, y):
         if _is_dual(x, y):
             return lambda x, y: compare(as_dual(x, y).value, as_dual(y, x).value)
+
+
+_MOST_FACTORS = 8
+
+
+@overload(operator.pow, prefer_literal=True)
+def _whole_power(x, y):
+    """x^2 and the like, written as such: by multiplication."""
+    if not isinstance(x, DualType) or not isinstance(y, types.IntegerLiteral):
+        return None
+    n, multiply = y.literal_value, _scope["multiply"]
+    if not 1 <= n <= _MOST_FACTORS:
+        return None
+
+    def repeated(x, y):
+        result = x
+        for _ in range(n - 1):
+            result = multiply(result, x)
+        return result
+
+    return repeated
 
 
 for _operator, _name in duals.OPERATORS.items():
