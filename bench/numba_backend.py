@@ -1,7 +1,7 @@
 """The Numba backend beside the compiled one, NumPy and PyTorch: python -m bench.numba_backend
 
 Training speed on the training networks of `bench.networks`, in turns, after compiling, with the
-FMA peak. --custom: a custom activation beside the same built-in one, on the compiled backend.
+FMA peak.
 --first-call: the time of the first step of a new process, with an empty cache on disk and then a
 full one. --assembly: what the inner loops of the products are compiled to.
 """
@@ -9,25 +9,20 @@ full one. --assembly: what the inner loops of the products are compiled to.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
-from functools import partial
 
 import numpy as np
 
 from bench import machine
-from bench.networks import Case, cases_named, make_data
+from bench.networks import Case, cases_named
 from bench.peers import Peer
 from bench.rounds import Player, known_peers, play, prepare, thread_counts
-from bench.turns import alternate, train_for
-from fastnn import MLP, activation
-
-CUSTOM = Case((784, 512, 512, 10), 128, "sgd", 12_800, activation="silu")
+from fastnn import MLP
 
 FIRST_CALL = """
 import time
@@ -39,12 +34,6 @@ imported = time.perf_counter()
 fastnn.MLP((784, 128, 10), backend="numba", n_threads=2).fit(X, y, epochs=1)
 print(imported - begin, time.perf_counter() - imported)
 """
-
-
-@activation
-def own_silu(a: float) -> float:
-    """The built-in silu, as a user would write it."""
-    return a / (1 + math.exp(-a))
 
 
 def players_of(threads: int | None) -> tuple[dict[str, Peer], list[Player]]:
@@ -82,22 +71,6 @@ def compare(cases: list[Case], args: argparse.Namespace) -> None:
         print("|", " | ".join([case.name, *figures]), "|", flush=True)
     for player in players:
         player.close()
-
-
-def compare_custom(args: argparse.Namespace) -> None:
-    """The custom activation's speed over that of the same built-in one."""
-    X, y = make_data(CUSTOM)
-    turns = {}
-    for name, chosen in (("built-in", "silu"), ("custom", own_silu)):
-        net = MLP(CUSTOM.layer_sizes, chosen, backend="cython", n_threads=args.threads)
-        settings = {"batch_size": CUSTOM.batch_size, "optimizer": "sgd", "learning_rate": 0.01}
-        turns[name] = partial(train_for, args.seconds, net, X, y, **settings)
-    results = alternate(turns, args.rounds)
-    print("| row | built-in, samples/s | custom | ratio |\n|---|---|---|---|")
-    rates = [[turn.rate for turn in results[name]] for name in turns]
-    ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
-    medians = " | ".join(f"{statistics.median(r):,.0f}" for r in rates)
-    print(f"| {CUSTOM.name} silu | {medians} | {ratio:.2f} |")
 
 
 def first_calls() -> None:
@@ -149,7 +122,6 @@ def main() -> None:
     add("--rounds", type=int, default=5)
     add("--seconds", type=float, default=0.2, help="a turn")
     add("--threads", type=int, help="most threads; default: all cores")
-    add("--custom", action="store_true", help="a custom silu beside the built-in one")
     add("--first-call", action="store_true", help="compiling, and loading what was compiled")
     add("--assembly", action="store_true", help="the inner loops of the products")
     args = parser.parse_args()
@@ -157,8 +129,6 @@ def main() -> None:
         assembly()
     elif args.first_call:
         first_calls()
-    elif args.custom:
-        compare_custom(args)
     else:
         compare([case for case in cases_named(args.rows) if case.kind == "train"], args)
 
