@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 import select
 import statistics
@@ -68,10 +69,11 @@ class Result:
 
 
 class Player:
-    """A living process of one peer with one number of threads."""
+    """A living process of one peer with one number of threads; `environment` is added to ours."""
 
-    def __init__(self, name: str, n_threads: int | None) -> None:
+    def __init__(self, name: str, n_threads: int | None, **environment: str) -> None:
         self.name = name
+        self._environment = os.environ | environment
         self.about: dict[str, Any] = {}
         self.gap = ""
         command = [sys.executable, "-m", f"bench.peers.{name}"]
@@ -131,7 +133,12 @@ class Player:
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, lives as long as the process
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, stderr=self._errors, text=True
+            self._command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=self._errors,
+            text=True,
+            env=self._environment,
         )
 
     def _ask(self, line: str) -> dict[str, Any]:

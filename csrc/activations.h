@@ -103,9 +103,24 @@ static ALWAYS_INLINE void apply_d(vec (*g_d)(vec), const real *x, real *dh, int6
             v_store(dh + i, v_mul(v_load(dh + i), g_d(v_load(x + i))));
 }
 
-static void activation(int kind, const real *a, real *h, int64_t rows, int64_t vectors,
+/* Users' own, in C functions of many numbers. */
+static void apply_custom(fnn_activation custom, const real *a, real *h, int64_t rows,
+                         int64_t vectors, int64_t ld) {
+    if (vectors * VL == ld) vectors *= rows, rows = 1;
+    for (int64_t r = 0; r < rows; r++) {
+        if (a != h) memcpy(h + r * ld, a + r * ld, (size_t)(vectors * VL) * sizeof(real));
+        custom.g(h + r * ld, vectors * VL);
+    }
+}
+static void apply_custom_d(fnn_activation custom, const real *a, real *dh, int64_t rows,
+                           int64_t vectors, int64_t ld) {
+    if (vectors * VL == ld) vectors *= rows, rows = 1;
+    for (int64_t r = 0; r < rows; r++) custom.slope(a + r * ld, dh + r * ld, vectors * VL);
+}
+
+static void activation(fnn_activation f, const real *a, real *h, int64_t rows, int64_t vectors,
                        int64_t ld) {
-    switch (kind) {
+    switch (f.kind) {
     case FNN_IDENTITY: apply(identity, a, h, rows, vectors, ld); break;
     case FNN_RELU: apply(relu, a, h, rows, vectors, ld); break;
     case FNN_LEAKY_RELU: apply(leaky_relu, a, h, rows, vectors, ld); break;
@@ -117,13 +132,14 @@ static void activation(int kind, const real *a, real *h, int64_t rows, int64_t v
     case FNN_GELU: apply(gelu, a, h, rows, vectors, ld); break;
     case FNN_SILU: apply(silu, a, h, rows, vectors, ld); break;
     case FNN_MISH: apply(mish, a, h, rows, vectors, ld); break;
+    case FNN_CUSTOM: apply_custom(f, a, h, rows, vectors, ld); break;
     }
 }
 
 /* x holds a where g' needs it, else h: what an activation's g' does not look at is not there. */
-static void times_derivative(int kind, const real *x, real *dh, int64_t rows, int64_t vectors,
-                             int64_t ld) {
-    switch (kind) {
+static void times_derivative(fnn_activation f, const real *x, real *dh, int64_t rows,
+                             int64_t vectors, int64_t ld) {
+    switch (f.kind) {
     case FNN_IDENTITY: break;
     case FNN_RELU: apply_d(relu_d, x, dh, rows, vectors, ld); break;
     case FNN_LEAKY_RELU: apply_d(leaky_relu_d, x, dh, rows, vectors, ld); break;
@@ -135,6 +151,7 @@ static void times_derivative(int kind, const real *x, real *dh, int64_t rows, in
     case FNN_GELU: apply_d(gelu_d, x, dh, rows, vectors, ld); break;
     case FNN_SILU: apply_d(silu_d, x, dh, rows, vectors, ld); break;
     case FNN_MISH: apply_d(mish_d, x, dh, rows, vectors, ld); break;
+    case FNN_CUSTOM: apply_custom_d(f, x, dh, rows, vectors, ld); break;
     }
 }
 

@@ -54,5 +54,5 @@ const fnn_kernels *fnn_kernels_for(const char *isa, int is_f64) {
 
 int fnn_needs_a(int activation) {
     return activation == FNN_SOFTPLUS || activation == FNN_GELU || activation == FNN_SILU ||
-           activation == FNN_MISH;
+           activation == FNN_MISH || activation == FNN_CUSTOM;
 }

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* In the order of the name lists in network.py. */
+/* In the order of the name lists in network.py, behind them users' own. */
 enum {
     FNN_IDENTITY,
     FNN_RELU,
@@ -21,7 +21,8 @@ enum {
     FNN_SOFTPLUS,
     FNN_GELU,
     FNN_SILU,
-    FNN_MISH
+    FNN_MISH,
+    FNN_CUSTOM
 };
 enum { FNN_OUT_SOFTMAX, FNN_OUT_SIGMOID, FNN_OUT_IDENTITY, FNN_OUT_EXP };
 enum {
@@ -32,7 +33,8 @@ enum {
     FNN_ABSOLUTE_ERROR,
     FNN_HUBER,
     FNN_QUANTILE,
-    FNN_GROUPED_CROSS_ENTROPY
+    FNN_GROUPED_CROSS_ENTROPY,
+    FNN_CUSTOM_LOSS
 };
 /* In the order of RULES in optimizers.py. */
 enum {
@@ -80,6 +82,8 @@ typedef struct {
     const void *weights;
     int output, loss;
     const void *constants;
+    /* A custom loss of n outputs: its terms in place of a, their derivatives in place of f. */
+    void (*terms)(const void *y, const void *constants, void *a, void *f, int64_t n);
 } fnn_targets;
 
 /* The rows of X and y that a batch takes: order[first + r], or first + r where order is NULL. */
@@ -97,12 +101,19 @@ typedef struct {
     double scale;
 } fnn_dropout;
 
+/* An activation; of a custom one x = g(x), and dh *= g'(a), for n numbers. */
+typedef struct {
+    int kind;
+    void (*g)(void *x, int64_t n);
+    void (*slope)(const void *a, void *dh, int64_t n);
+} fnn_activation;
+
 /* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k,
  * (n_out, n_in), for dh; the first layer has none. The optimizer's state and gradient lie as W.data
  * does; each may be NULL where nothing uses it. */
 typedef struct {
     int64_t n_in, n_out;
-    int activation;
+    fnn_activation activation;
     fnn_matrix W, Wt;
     void *state[2], *gradient;
     double learning_rate_factor;
@@ -158,8 +169,9 @@ typedef struct {
     void (*loss)(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses);
     /* delta of the layer below = (delta W) * g'(a), that layer's dropout between the two. */
-    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
-                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0, int64_t r1);
+    void (*backward)(const fnn_layer *layer, const fnn_matrix *delta,
+                     fnn_activation activation_below, const fnn_dropout *dropout_below,
+                     fnn_activity *below, int64_t r0, int64_t r1);
     /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step);

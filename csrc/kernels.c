@@ -117,7 +117,7 @@ static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout,
 /* ---- forward and backward */
 
 typedef struct {
-    int activation;
+    fnn_activation activation;
     const fnn_dropout *dropout;
     const fnn_activity *x;
 } finish_context;
@@ -125,8 +125,8 @@ typedef struct {
 static ALWAYS_INLINE void finish_forward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
     const fnn_matrix *h = &f->x->h, *a = f->x->a.data ? &f->x->a : h;
-    const fnn_matrix *g = f->dropout && !fnn_needs_a(f->activation) ? a : h; /* g(a), whole */
-    if (f->activation != FNN_IDENTITY)
+    const fnn_matrix *g = f->dropout && !fnn_needs_a(f->activation.kind) ? a : h; /* g(a), whole */
+    if (f->activation.kind != FNN_IDENTITY)
         activation(f->activation, at(a, p, r0), at(g, p, r0), r1 - r0, panel_vectors(h, p), h->ld);
     if (f->dropout) drop(f->dropout, g, h, p, r0, r1);
     if (h->nonzero) find_nonzero(h, p, r0, r1);
@@ -166,9 +166,9 @@ static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_
     if (delta->nonzero != f->x->h.nonzero) find_nonzero(delta, p, r0, r1);
 }
 
-static void backward(const fnn_layer *layer, const fnn_matrix *delta, int activation_below,
-                     const fnn_dropout *dropout_below, fnn_activity *below, int64_t r0,
-                     int64_t r1) {
+static void backward(const fnn_layer *layer, const fnn_matrix *delta,
+                     fnn_activation activation_below, const fnn_dropout *dropout_below,
+                     fnn_activity *below, int64_t r0, int64_t r1) {
     const finish_context context = {activation_below, dropout_below, below};
     const fnn_matrix *dh = &below->delta;
     if (has_many_zeros(delta, dh, r0, r1))
@@ -223,14 +223,15 @@ static double multiply_adds(int64_t n) {
 }
 
 static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
+    const fnn_activation f = {kind, NULL, NULL};
     for (int64_t i = 0; i < n; i += VL) {
         const int lanes = (int)smaller(VL, n - i);
         real ai[VL], hi[VL], di[VL];
         v_store(ai, v_load_n((const real *)a + i, lanes));
         v_store(di, v_set1(1));
         memcpy(hi, ai, sizeof hi);
-        activation(kind, ai, hi, 1, 1, VL);
-        times_derivative(kind, fnn_needs_a(kind) ? ai : hi, di, 1, 1, VL);
+        activation(f, ai, hi, 1, 1, VL);
+        times_derivative(f, fnn_needs_a(kind) ? ai : hi, di, 1, 1, VL);
         v_store_n((real *)h + i, v_load(hi), lanes);
         v_store_n((real *)dh + i, v_load(di), lanes);
     }

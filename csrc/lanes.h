@@ -103,7 +103,7 @@ static int forward_lanes(const fnn_layer *layers, int n_layers, int output, cons
         for (int k = 0; k < n_layers; k++, hT = aT) {
             aT = hT + layers[k].n_in * NR;
             product_of_lanes(&layers[k], hT, vectors, aT);
-            if (layers[k].activation != FNN_IDENTITY)
+            if (layers[k].activation.kind != FNN_IDENTITY)
                 activation(layers[k].activation, aT, aT, layers[k].n_out, vectors, NR);
         }
         output_lanes(output, aT, vectors, n_out);

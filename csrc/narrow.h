@@ -169,6 +169,27 @@ static void any_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_
             narrow_cross_entropy(y, rows, inverse_n, out, r, (int)smaller(VL, r1 - r), losses);
 }
 
+/* A user's own, which takes a panel's columns of a row at a time. */
+static void custom_losses(const fnn_targets *y, fnn_rows rows, real inverse_n, fnn_activity *out,
+                          int64_t r0, int64_t r1, double *losses) {
+    const int64_t n_out = out->h.cols;
+    elementwise_output(y->output, &out->h, &out->delta, r0, r1);
+    for (int64_t r = r0; r < r1; r++) {
+        const int64_t t = row_index(rows, r);
+        const real weight = row_weight(y, t), scale = weight * inverse_n;
+        const real *values = (const real *)y->values + t * n_out;
+        real sum = 0;
+        for (int64_t p = 0; p < count_panels(&out->h); p++) {
+            const int64_t n = smaller(NR, n_out - p * NR);
+            real *a = at(&out->h, p, r), *f = at(&out->delta, p, r);
+            y->terms(values + p * NR, values + p * NR, a, f, n); /* it has no constants */
+            for (int64_t c = 0; c < n; c++) sum += a[c], f[c] *= scale;
+            memset(f + n, 0, (size_t)(panel_vectors(&out->delta, p) * VL - n) * sizeof(real));
+        }
+        losses[r] = (double)weight * sum;
+    }
+}
+
 static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses) {
     const real scale = (real)inverse_n;
@@ -196,6 +217,7 @@ static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_acti
     case FNN_GROUPED_CROSS_ENTROPY:
         grouped_cross_entropy(y, rows, scale, out, r0, r1, losses);
         break;
+    case FNN_CUSTOM_LOSS: custom_losses(y, rows, scale, out, r0, r1, losses); break;
     }
 }
 

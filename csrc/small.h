@@ -87,21 +87,22 @@ static ALWAYS_INLINE void small_forward(const fnn_layer *layer, const real *h_in
     const real *W = layer->W.data;
     real *h = out->h.data, *a = out->a.data ? out->a.data : h;
     const vec b = v_load(W + layer->n_in * VL);
-    if (layer->activation == FNN_RELU)
+    if (layer->activation.kind == FNN_RELU)
         small_product(h_in, W, layer->n_in, b, with_relu, h, h, n);
     else if (layer->n_out <= FEW && n >= VL)
         small_forward_few(layer, h_in, a, n);
     else
         small_product(h_in, W, layer->n_in, b, as_summed, a, a, n);
-    if (layer->activation != FNN_RELU && layer->activation != FNN_IDENTITY)
+    if (layer->activation.kind != FNN_RELU && layer->activation.kind != FNN_IDENTITY)
         activation(layer->activation, a, h, n, 1, VL);
 }
 
 static ALWAYS_INLINE void small_backward(const fnn_layer *layer, const real *delta,
-                                         int activation_below, fnn_activity *below, int64_t n) {
+                                         fnn_activation activation_below, fnn_activity *below,
+                                         int64_t n) {
     const real *h = below->h.data, *a = below->a.data ? below->a.data : h;
     real *dh = below->delta.data;
-    if (activation_below == FNN_RELU) {
+    if (activation_below.kind == FNN_RELU) {
         small_product(delta, layer->Wt.data, layer->n_out, v_set1(0), times_relu_d, h, dh, n);
     } else {
         small_product(delta, layer->Wt.data, layer->n_out, v_set1(0), as_summed, dh, dh, n);

@@ -1,7 +1,10 @@
 """What the tests run over: every backend x instruction set x dtype, from the lists of names.
 
-A row of ENGINES is "numpy" or "cython-<instruction set>". The compiled rows exist only where the
-extension is built; test_backends.py fails where it is not, so nothing is left out in silence.
+A row of ENGINES is "numpy", "numba" or "cython-<instruction set>". The compiled rows exist only
+where the extension is built; test_backends.py fails where it is not, so nothing is left out in
+silence. FASTNN_PURE=1 says that it is meant to be absent, as in the pure-Python wheel: then what is
+about the extension alone is left out: COMPILED_ONLY, the tests marked `compiled`, and those that
+force instruction sets.
 """
 
 from __future__ import annotations
@@ -16,9 +19,25 @@ import pytest
 import fastnn
 from fastnn.network import DTYPES
 
+COMPILED_ONLY = ["test_kernels.py", "test_zeros.py"]
+IS_PURE = bool(os.environ.get("FASTNN_PURE"))
+collect_ignore = COMPILED_ONLY if IS_PURE else []
+
 ISAS = fastnn.available_isas()
 COMPILED = [f"cython-{isa}" for isa in ISAS]
 ENGINES = [name for name in fastnn.available_backends() if name != "cython"] + COMPILED
+
+
+def _is_compiled_only(item: pytest.Item) -> bool:
+    fixtures = getattr(item, "fixturenames", ())
+    marked = item.get_closest_marker("compiled") is not None
+    return marked or "force_isa" in fixtures or "compiled_backend" in fixtures
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if IS_PURE:
+        config.hook.pytest_deselected(items=[item for item in items if _is_compiled_only(item)])
+        items[:] = [item for item in items if not _is_compiled_only(item)]
 
 
 def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -122,6 +122,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_run_is_refused_by_name(tmp_path, name):
     paths = whole_run(tmp_path / "whole", "cython")[1]
@@ -221,6 +222,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_run_is_refused(tmp_path, damage):
     paths = whole_run(tmp_path / "whole", "cython")[1]

@@ -13,7 +13,7 @@ from conftest import parameters
 
 import fastnn
 from fastnn import backends
-from fastnn.backends import _numpy as reference
+from fastnn.backends import _numpy_activations as reference
 from fastnn.backends._numpy_random import dropout_factors
 from fastnn.network import ACTIVATIONS, Network
 from fastnn.optimizers import SGD

@@ -18,7 +18,7 @@ from conftest import targets
 
 import fastnn
 from fastnn import backends, losses
-from fastnn.backends import _numpy as reference
+from fastnn.backends import _numpy_activations as reference
 from fastnn.network import ACTIVATIONS, LOSS_OF_OUTPUT, LOSSES, OUTPUTS, OUTPUTS_OF_LOSS
 
 H = 6e-6

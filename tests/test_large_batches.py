@@ -77,6 +77,7 @@ def test_full_batch_descent_agrees_with_the_reference(backend, optimizer, option
     assert losses == pytest.approx(expected_losses, rel=1e-12)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("batch_size", [1100, ROWS])
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.rule.name)

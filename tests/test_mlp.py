@@ -13,7 +13,7 @@ from conftest import targets
 from sklearn.metrics import accuracy_score, r2_score
 
 import fastnn
-from fastnn.backends._numpy import ACTIVATIONS as FORMULAS
+from fastnn.backends._numpy_activations import ACTIVATIONS as FORMULAS
 from fastnn.network import (
     ACTIVATIONS,
     INITIALIZER_OF_ACTIVATION,

@@ -162,6 +162,7 @@ def test_validation_weights_and_shuffling(backend, dtype):
         assert histories[0] == histories[1]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 def test_batches_in_several_parts_and_calls_that_end_inside_one(dtype, optimizer, clip_norm):

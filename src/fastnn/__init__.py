@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .backends import available_backends as available_backends
     from .backends import available_isas as available_isas
     from .backends import show_config as show_config
+    from .custom import activation as activation
+    from .custom import loss as loss
     from .files import ModelFileError as ModelFileError
     from .files import load as load
     from .mlp import MLP as MLP
@@ -34,6 +36,8 @@ _HOMES = {
     "available_backends": "backends",
     "available_isas": "backends",
     "show_config": "backends",
+    "activation": "custom",
+    "loss": "custom",
 }
 
 __all__ = [
@@ -41,11 +45,13 @@ __all__ = [
     "DivergenceError",
     "ModelFileError",
     "__version__",
+    "activation",
     "available_backends",
     "available_isas",
     "callbacks",
     "datasets",
     "load",
+    "loss",
     "losses",
     "metrics",
     "optimizers",

@@ -14,7 +14,7 @@ import numpy as np
 
 from . import losses
 from .losses import Loss
-from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_LOSS, Network, number
+from .network import LOSS_OF_OUTPUT, OUTPUTS_OF_CUSTOM_LOSS, OUTPUTS_OF_LOSS, Network, number
 from .sparse import CSR, is_sparse, to_csr
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def scale_to_mean_one(
 def check_loss(loss: str | Loss | None, output: str) -> Loss:
     """The loss itself; None means the one that belongs to the output."""
     loss = losses.get(LOSS_OF_OUTPUT[output] if loss is None else loss)
-    outputs = OUTPUTS_OF_LOSS[loss.name]
+    outputs = OUTPUTS_OF_LOSS.get(loss.name, OUTPUTS_OF_CUSTOM_LOSS)
     if output not in outputs:
         raise ValueError(
             f"the loss {loss.name!r} needs the output {' or '.join(outputs)}, "

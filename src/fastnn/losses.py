@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from .network import LOSSES, known, number
+from .network import LOSSES, number
 
 
 def _check_smoothing(value: Any) -> float:
@@ -227,7 +227,14 @@ def get(loss: str | Loss) -> Loss:
     """The loss itself; a name stands for the one with its default constants."""
     if isinstance(loss, Loss) and hasattr(loss, "name"):
         return loss
-    return BY_NAME[known(loss, LOSSES, "loss")]
+    if loss in LOSSES:
+        return BY_NAME[str(loss)]
+    from . import custom  # where there are none, it is not needed
+
+    found: Loss | None = custom.find("loss", loss) if isinstance(loss, str) else None
+    if found is None:
+        raise custom.unknown("loss", loss, LOSSES)
+    return found
 
 
 def with_smoothing(loss: Loss, label_smoothing: float) -> Loss:

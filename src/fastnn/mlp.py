@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .class_weights import ClassWeight
+    from .custom import Activation
     from .metrics import Metrics
     from .samples import Samples
     from .streams import Stream, StreamedSamples
@@ -39,14 +40,14 @@ class MLP:
     """A multilayer perceptron. It has weights, and can predict, from the start.
 
     layer_sizes  inputs, hidden layers (none or more), outputs, such as (784, 128, 10)
-    activation   of the hidden layers: one name, or one per hidden layer; see
-                 `fastnn.network.ACTIVATIONS`
+    activation   of the hidden layers: one name of `fastnn.network.ACTIVATIONS` or one of your own
+                 (`fastnn.activation`), or one per hidden layer
     output       "softmax" (classes), "sigmoid" (yes or no, for each output), "identity" (values)
                  or "exp" (counts and rates)
     dtype        "float32" or "float64": of the weights, the computation and the results
     seed         integer in 0 ... 2^64-1: first weights, order of samples, validation split
-    backend      "auto", "cython" or "numpy"; auto is the environment's FASTNN_BACKEND if set, else
-                 cython where it is built, else numpy
+    backend      "auto", "cython", "numba" or "numpy"; auto is the environment's FASTNN_BACKEND if
+                 set, else cython where it is built, else numpy
     n_threads    None: FASTNN_NUM_THREADS if set, else the engine decides; results do not depend
                  on it. The numpy backend leaves threads to NumPy's BLAS.
     initializer  "auto" takes the one that suits each activation; or one of
@@ -65,7 +66,7 @@ class MLP:
     def __init__(
         self,
         layer_sizes: Sequence[int],
-        activation: str | Sequence[str] = "relu",
+        activation: str | Activation | Sequence[str | Activation] = "relu",
         output: str = "softmax",
         dtype: DTypeLike = "float32",
         seed: int = 0,
@@ -127,9 +128,11 @@ class MLP:
             state = {name: value for name, value in vars(self).items() if name not in dropped}
             state["_flat"] = self._flat.copy()
         state["history"] = {name: list(values) for name, values in self.history.items()}
+        state["_custom"] = self.network.custom_activations()  # registers them where it is loaded
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state.pop("_custom", None)
         vars(self).update(state)
         backends.load(self._backend)
         self._start()
@@ -138,7 +141,7 @@ class MLP:
 
     @property
     def backend(self) -> str:
-        """The backend in use, "cython" or "numpy"."""
+        """The backend in use, "cython", "numba" or "numpy"."""
         return backends.resolve(self._backend)
 
     @property

@@ -20,6 +20,8 @@ import numpy as np
 if TYPE_CHECKING:  # numpy.typing takes 10 ms to import
     from numpy.typing import DTypeLike, NDArray
 
+    from .custom import Activation
+
 ACTIVATIONS = (
     "identity",
     "relu",
@@ -60,6 +62,7 @@ OUTPUTS_OF_LOSS = {
     "quantile": ("identity", "exp"),
     "grouped_cross_entropy": ("identity",),
 }
+OUTPUTS_OF_CUSTOM_LOSS = ("identity", "sigmoid", "exp")
 DTYPES = ("float32", "float64")
 INITIALIZERS = (
     "auto",
@@ -125,12 +128,25 @@ def number(value: Any, name: str) -> float:
         raise ValueError(f"{name} must be a finite number, got an integer beyond floats") from None
 
 
+def activation_name(activation: object) -> str:
+    """The name of an activation, one of ACTIVATIONS or a registered one, else ValueError."""
+    if activation in ACTIVATIONS:
+        return str(activation)
+    from .custom import Activation, find, unknown  # where there are none, it is not needed
+
+    found = find("activation", activation) if isinstance(activation, str) else activation
+    if isinstance(found, Activation):
+        return found.name
+    raise unknown("activation", activation, ACTIVATIONS)
+
+
 @dataclass(frozen=True, init=False)
 class Network:
     """The shape of a multilayer perceptron; it holds no weights and never changes.
 
     layer_sizes  D_0 ... D_{L+1}: inputs, hidden layers (none or more), outputs; each at least 1
-    activations  one name of ACTIVATIONS for all hidden layers, or one per hidden layer
+    activations  one name of ACTIVATIONS or registered `fastnn.activation`, or the name of such a
+                 one, for all hidden layers, or one per hidden layer; kept as names
     output       one of OUTPUTS
     dtype        float32 or float64
 
@@ -146,17 +162,16 @@ class Network:
     def __init__(
         self,
         layer_sizes: Sequence[int],
-        activations: str | Sequence[str] = "relu",
+        activations: str | Activation | Sequence[str | Activation] = "relu",
         output: str = "softmax",
         dtype: DTypeLike = "float32",
     ) -> None:
         sizes = _check_sizes(layer_sizes)
         n_hidden = len(sizes) - 2
-        if isinstance(activations, str):
-            activations = (activations,) * max(n_hidden, 1)
-            names = tuple(known(name, ACTIVATIONS, "activation") for name in activations)[:n_hidden]
+        if isinstance(activations, str) or callable(activations):
+            names = (activation_name(activations),) * n_hidden
         else:
-            names = tuple(known(name, ACTIVATIONS, "activation") for name in activations)
+            names = tuple(activation_name(activation) for activation in activations)
         if len(names) != n_hidden:
             raise ValueError(
                 f"{len(names)} activations for {n_hidden} hidden layers: give one name, "
@@ -172,6 +187,15 @@ class Network:
     def n_layers(self) -> int:
         """The number of weight matrices, L+1."""
         return len(self.layer_sizes) - 1
+
+    def custom_activations(self) -> tuple[Any, ...]:
+        """The registered activations among those of this network."""
+        names = sorted({name for name in self.activations if name not in ACTIVATIONS})
+        if not names:
+            return ()
+        from .custom import find
+
+        return tuple(find("activation", name) for name in names)
 
     @property
     def n_in(self) -> int:
@@ -241,7 +265,7 @@ class Network:
         for k, W in enumerate(self.views(flat)[0]):
             name = initializer
             if name == "auto" and k < len(self.activations):
-                name = INITIALIZER_OF_ACTIVATION[self.activations[k]]
+                name = INITIALIZER_OF_ACTIVATION.get(self.activations[k], "he_normal")
             elif name == "auto":
                 name = INITIALIZER_OF_OUTPUT
             family, distribution = name.split("_")

@@ -132,7 +132,7 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
     for (int k = 0; k < LAYERS; k++) {
         int n_in = SIZES[k], n_out = SIZES[k + 1];
         layers[k] = (fnn_layer){
-            .n_in = n_in, .n_out = n_out, .activation = k < LAYERS - 1 ? activation : 0};
+            .n_in = n_in, .n_out = n_out, .activation = {.kind = k < LAYERS - 1 ? activation : 0}};
         layers[k].W = matrix(n_in + 1, n_out);
         layers[k].Wt = matrix(n_out, n_in);
         layers[k].state[0] = matrix(n_in + 1, n_out).data;
@@ -141,8 +141,8 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
         if (regularised) layers[k].gradient = matrix(n_in + 1, n_out).data;
         x[k + 1].h = matrix(N, n_out);
         x[k + 1].delta = matrix(N, n_out);
-        if (regularised && layers[k].activation == FNN_TANH) x[k + 1].a = matrix(N, n_out);
-        if (layers[k].activation == FNN_RELU) look_for_zeros(&x[k + 1]);
+        if (regularised && layers[k].activation.kind == FNN_TANH) x[k + 1].a = matrix(N, n_out);
+        if (layers[k].activation.kind == FNN_RELU) look_for_zeros(&x[k + 1]);
         const void *W = numbers((size_t)(n_in * n_out));
         kernels->pack(W, numbers((size_t)n_out), &layers[k]);
     }

@@ -173,6 +173,7 @@ def test_dtype_of_ones_own():
     assert alone.coefs_[0].dtype == np.float64
 
 
+@pytest.mark.compiled
 def test_backends_agree():
     settings = {"max_iter": 3, "random_state": 0, "alpha": 1.0}
     weight = np.random.default_rng(0).random(len(X))

@@ -1,7 +1,8 @@
 """The backends and the interface they all have.
 
 A backend is a module with a class `Engine`. `numpy` is the reference: the textbook, and what the
-others are tested against. `cython` is the compiled product.
+others are tested against. `cython` is the compiled product. `numba` needs no compiler: Numba
+compiles it when it is used, and keeps the result on disk.
 
 Environment: FASTNN_BACKEND chooses when backend="auto"; FASTNN_NUM_THREADS when n_threads is None;
 FASTNN_ISA forces the compiled backend's instruction set.
@@ -22,11 +23,12 @@ from ..losses import Loss
 from ..network import Network, known
 from ..options import TrainingOptions
 from ..sparse import CSR
+from . import forks as forks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-BACKENDS = ("numpy", "cython")
+BACKENDS = ("numpy", "cython", "numba")
 MANY = 2**62  # more than anyone can count to
 
 
@@ -162,6 +164,10 @@ def load(name: str = "auto") -> ModuleType:
             "the cython backend is not built in this installation; "
             "reinstall fastnn (pip install --force-reinstall fastnn-cpu), or use backend='numpy'"
         )
+    if name == "numba" and not _numba_is_installed():
+        raise ImportError(
+            "the numba backend needs Numba; pip install 'fastnn-cpu[numba]', or use backend='numpy'"
+        )
     return importlib.import_module(f"{__name__}._{name}")
 
 
@@ -188,7 +194,8 @@ def threads(n_threads: int | None) -> int | None:
 
 def available_backends() -> list[str]:
     """The names of the backends this installation can use."""
-    return [name for name in BACKENDS if name != "cython" or _cython_is_built()]
+    is_there = {"numpy": True, "cython": _cython_is_built(), "numba": _numba_is_installed()}
+    return [name for name in BACKENDS if is_there[name]]
 
 
 def available_isas() -> list[str]:
@@ -231,6 +238,11 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 @functools.cache
 def _cython_is_built() -> bool:
     return importlib.util.find_spec(f"{__name__}._cython") is not None
+
+
+@functools.cache
+def _numba_is_installed() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 def n_cpus() -> int:

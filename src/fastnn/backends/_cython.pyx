@@ -9,7 +9,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    Columns, Kernels, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
+    FNN_CUSTOM, FNN_CUSTOM_LOSS, Columns, Kernels, Memory, Workspace, address, custom_g,
+    custom_slope, custom_terms, fnn_activation, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
     fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, new_workspace,
     open_input,
 )
@@ -20,7 +21,7 @@ from fastnn.backends._team cimport (
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
-from fastnn import losses
+from fastnn import custom, losses
 from fastnn.backends import MANY
 from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
@@ -134,10 +135,23 @@ cdef class Engine:
         self.rates = (0.0,) * self.n_layers
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
-        kinds = [ACTIVATIONS.index(name) for name in network.activations] + [0]
         for k in range(self.n_layers):
             self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k],
-                                                network.layer_sizes[k + 1], kinds[k], k > 0)
+                                                network.layer_sizes[k + 1], k > 0)
+            self.layers[k].activation = self._activation(k)
+
+    cdef fnn_activation _activation(self, int k) except *:
+        cdef fnn_activation activation
+        names = (*self.network.activations, "identity")
+        memset(&activation, 0, sizeof(fnn_activation))
+        if names[k] in ACTIVATIONS:
+            activation.kind = ACTIVATIONS.index(names[k])
+        else:
+            activation.kind = FNN_CUSTOM
+            g, slope = custom.compiled_activation(names[k], self.network.dtype)
+            activation.g = <custom_g> <size_t> g
+            activation.slope = <custom_slope> <size_t> slope
+        return activation
 
     @property
     def isa(self):
@@ -507,17 +521,21 @@ cdef class Engine:
         return open_input(X, self.n_in, &net.X)
 
     cdef tuple _opened(self, loss):
-        """The loss as _open_targets takes it: its number, and its constants or None."""
+        """The loss as _open_targets takes it: its number, its constants or None, its address."""
         loss = losses.get(loss)
+        if loss.name not in LOSSES:
+            return FNN_CUSTOM_LOSS, None, custom.compiled_loss(loss, self.network.output,
+                                                               self.network.dtype)
         constants = loss.constants(self.network.n_out)
         return (LOSSES.index(loss.name),
-                np.array(constants, self.network.dtype) if constants else None)
+                np.array(constants, self.network.dtype) if constants else None, 0)
 
     cdef int _open_targets(self, fnn_targets *targets, y, sample_weight, tuple loss) except -1:
         """Whatever `targets` points at stays alive in the caller."""
         targets.output, targets.loss = self.output, loss[0]
         if loss[1] is not None:
             targets.constants = address(loss[1])
+        targets.terms = <custom_terms> <size_t> loss[2]
         if y.ndim == 1:
             targets.labels = <const int32_t *> address(y)
         else:

@@ -3,9 +3,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from numpy cimport PyArray_DATA
 
 
+# Users' own functions: see fnn_activation and fnn_targets.
+ctypedef void (*custom_g)(void *, int64_t) noexcept nogil
+ctypedef void (*custom_slope)(const void *, void *, int64_t) noexcept nogil
+ctypedef void (*custom_terms)(const void *, const void *, void *, void *, int64_t) noexcept nogil
+
 cdef extern from "fastnn.h" nogil:
     enum:
-        FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_ADAM
+        FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_ADAM, FNN_CUSTOM, FNN_CUSTOM_LOSS
 
     ctypedef struct fnn_matrix:
         void *data
@@ -26,6 +31,7 @@ cdef extern from "fastnn.h" nogil:
         const void *weights
         int output, loss
         const void *constants
+        custom_terms terms
 
     ctypedef struct fnn_rows:
         const int64_t *order
@@ -37,9 +43,14 @@ cdef extern from "fastnn.h" nogil:
         uint32_t threshold
         double scale
 
+    ctypedef struct fnn_activation:
+        int kind
+        custom_g g
+        custom_slope slope
+
     ctypedef struct fnn_layer:
         int64_t n_in, n_out
-        int activation
+        fnn_activation activation
         fnn_matrix W, Wt
         void *state[2]
         void *gradient
@@ -72,7 +83,7 @@ cdef extern from "fastnn.h" nogil:
         void (*output)(int, fnn_activity *, int64_t, int64_t, void *) noexcept nogil
         void (*loss)(const fnn_targets *, fnn_rows, double, fnn_activity *, int64_t, int64_t,
                      double *) noexcept nogil
-        void (*backward)(const fnn_layer *, const fnn_matrix *, int, const fnn_dropout *,
+        void (*backward)(const fnn_layer *, const fnn_matrix *, fnn_activation, const fnn_dropout *,
                          fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, fnn_tile,
                        const fnn_step *) noexcept nogil
@@ -145,8 +156,7 @@ cdef class Kernels:
     cdef int look_for_zeros(self, Memory memory, fnn_matrix *X) except -1
     cdef list tiles(self, int64_t n_in, int64_t n_out)
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept
-    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
-                         bint transposed)
+    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, bint transposed)
 
 
 cdef class Workspace:

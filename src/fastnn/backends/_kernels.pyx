@@ -130,11 +130,11 @@ cdef class Kernels:
         cdef int64_t panels = (X.cols + self.table.NR - 1) // self.table.NR
         return <size_t> (panels * X.rows * X.ld * self.itemsize)
 
-    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, int activation,
-                         bint transposed):
+    cdef fnn_layer layer(self, Memory memory, int64_t n_in, int64_t n_out, bint transposed):
+        """Its activation is the identity."""
         cdef fnn_layer layer
         memset(&layer, 0, sizeof(fnn_layer))
-        layer.n_in, layer.n_out, layer.activation = n_in, n_out, activation
+        layer.n_in, layer.n_out = n_in, n_out
         layer.W = self.matrix(memory, n_in + 1, n_out)
         if transposed:
             layer.Wt = self.matrix(memory, n_out, n_in)
@@ -190,7 +190,7 @@ cdef bint needs_a(str activation, double rate):
     """Whether g' needs more than h: a, or what dropout takes away from h."""
     if rate > 0:
         return activation not in SLOPE_BY_SIGN
-    return fnn_needs_a(ACTIVATIONS.index(activation))
+    return activation not in ACTIVATIONS or fnn_needs_a(ACTIVATIONS.index(activation))
 
 
 cdef bint may_have_zeros(network, int k, double rate):
@@ -253,17 +253,17 @@ cdef class Product:
         self.m, self.k, self.n = A.shape[0], A.shape[1], B.shape[1]
         if product == "dW":
             self.left, self.right = self._gathered(A.T, skip_zeros), self._gathered(B, skip_zeros)
-            self.layer = self.kernels.layer(self.memory, self.m, self.n, 0, False)
+            self.layer = self.kernels.layer(self.memory, self.m, self.n, False)
             self.layer.gradient = self.memory.take(self.kernels.matrix_size(&self.layer.W))
             return
         self.left = self._gathered(A, skip_zeros)
         self.out.h = self.kernels.matrix(self.memory, self.m, self.n)
         self.out.delta = self.kernels.matrix(self.memory, self.m, self.n)
         if product == "forward":
-            self.layer = self.kernels.layer(self.memory, self.k, self.n, 0, False)
+            self.layer = self.kernels.layer(self.memory, self.k, self.n, False)
             W = np.ascontiguousarray(B.T)
         else:
-            self.layer = self.kernels.layer(self.memory, self.n, self.k, 0, True)
+            self.layer = self.kernels.layer(self.memory, self.n, self.k, True)
             W = np.ascontiguousarray(B)
         b = np.zeros(self.layer.n_out, B.dtype)
         self.kernels.table.pack(address(W), address(b), &self.layer)
@@ -284,7 +284,8 @@ cdef class Product:
         if self.product == "forward":
             self.kernels.table.forward(&self.layer, &self.left, NULL, &self.out, 0, self.m)
         elif self.product == "dh":
-            self.kernels.table.backward(&self.layer, &self.left, 0, NULL, &self.out, 0, self.m)
+            self.kernels.table.backward(&self.layer, &self.left, self.layer.activation, NULL,
+                                        &self.out, 0, self.m)
         else:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1

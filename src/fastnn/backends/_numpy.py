@@ -33,8 +33,8 @@ from ..network import Network
 from ..options import TrainingOptions
 from ..sparse import CSR
 from . import MANY
-from ._numpy_activations import ACTIVATIONS
-from ._numpy_losses import LOSSES, OUTPUTS
+from ._numpy_activations import activation
+from ._numpy_losses import LOSSES, OUTPUTS, custom
 from ._numpy_optimizers import STEPS
 from ._numpy_random import dropout_factors, shuffled
 
@@ -67,6 +67,8 @@ class Engine:
         self.network = network
         self.n_threads = 1
         self.isa = ""
+        both = [activation(name) for name in network.activations]
+        self._g, self._g_prime = [g for g, _ in both], [g_prime for _, g_prime in both]
         self._flat = np.zeros(network.n_parameters, dtype=network.dtype)
 
     def set_parameters(self, flat: Array) -> None:
@@ -196,8 +198,7 @@ class Engine:
     def _forward(self, X: Array, s: Sequence[Array] = ()) -> tuple[list[Any], list[Any]]:
         """a = [None, a_1, ..., a_{L+1}] and h = [X, h_1, ..., h_{L+1}]; a_k, h_k: (n, D_k)."""
         W, b = _from_1(self.network.views(self._flat))
-        hidden = [ACTIVATIONS[name][0] for name in self.network.activations]
-        g: list[Any] = [None, *hidden, OUTPUTS[self.network.output]]
+        g: list[Any] = [None, *self._g, OUTPUTS[self.network.output]]
         a: list[Any] = [None]
         h: list[Any] = [X]
         for k in range(1, len(W)):
@@ -215,7 +216,7 @@ class Engine:
         None for the layers below the lowest.
         """
         W, _ = _from_1(self.network.views(self._flat))
-        g_prime: list[Any] = [None, *(ACTIVATIONS[name][1] for name in self.network.activations)]
+        g_prime: list[Any] = [None, *self._g_prime]
         dW: list[Any] = [None] * len(W)
         db: list[Any] = [None] * len(W)
         for k in reversed(range(lowest, len(W))):
@@ -263,7 +264,7 @@ class Engine:
     def _loss(self, loss: str | Loss, a: Array, f: Array, y: Array) -> tuple[Array, Array]:
         """l (n,) and dl/da (n, D_out) of the output layer."""
         loss = get_loss(loss)
-        return LOSSES[loss.name](loss, self.network.output, a, f, y)
+        return LOSSES.get(loss.name, custom)(loss, self.network.output, a, f, y)
 
     def _read(self, X: Array | CSR, rows: Array | None) -> Array:
         """The chosen rows of X in the network's dtype; uint8 counts 255ths."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..custom import find
+
 Array = NDArray[Any]
 
 
@@ -132,3 +134,13 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "silu": (silu, silu_prime),
     "mish": (mish, mish_prime),
 }
+
+
+def activation(name: str) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """g and g' of an activation, one of those above or a user's own."""
+    return ACTIVATIONS.get(name) or _custom(find("activation", name))
+
+
+def _custom(own: Any) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    both = np.vectorize(own.with_slope, otypes=[np.float64, np.float64])
+    return (lambda a: both(a)[0].astype(a.dtype)), (lambda a: both(a)[1].astype(a.dtype))

@@ -103,6 +103,13 @@ def quantile(loss: Quantile, output: str, a: Array, f: Array, y: Array) -> tuple
     return (slope * d).sum(axis=1), slope * OUTPUT_PRIMES[output](f)
 
 
+def custom(loss: Any, output: str, a: Array, f: Array, y: Array) -> tuple[Array, Array]:
+    """A user's own."""
+    terms, slope = np.vectorize(loss.with_slope, otypes=[np.float64, np.float64])(f, y)
+    l_of_sample = terms.sum(axis=1).astype(f.dtype)
+    return l_of_sample, (slope * OUTPUT_PRIMES[output](f)).astype(f.dtype)
+
+
 LOSSES: dict[str, Callable[[Any, str, Array, Array, Array], tuple[Array, Array]]] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,

@@ -16,6 +16,8 @@ from cython.parallel cimport parallel, threadid
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint64_t
 
+from fastnn.backends import forks
+
 from fastnn.backends._kernels cimport (
     FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
     fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
@@ -33,12 +35,12 @@ cdef extern from "omp.h" nogil:
 # A fork takes only the thread that calls it along, and the others would be waited for for ever:
 # the child of a process in which a team has worked goes on with one thread. The bits are the same.
 cdef bint team_has_worked = False
-cdef bint team_is_lost = False
+cdef bint team_is_lost = forks.is_child and forks.used_by_numba
 
 
 def _after_fork_in_child():
     global team_is_lost
-    team_is_lost = team_has_worked
+    team_is_lost = team_has_worked or forks.used_by_numba
 
 
 if hasattr(os, "register_at_fork"):

@@ -16,9 +16,10 @@ from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from .. import backends, losses
+from ..custom import Activation
 from ..losses import Loss
 from ..mlp import MLP
-from ..network import LOSS_OF_OUTPUT, Network
+from ..network import LOSS_OF_OUTPUT, Network, activation_name
 from ._epochs import fit_epochs
 from ._lbfgs import fit_lbfgs
 from ._parameters import ACTIVATION_NAMES, CONSTRAINTS, OUTPUT_NAMES
@@ -160,18 +161,18 @@ class BaseMLP(
         return sizes
 
     def _one_activation(self) -> str:
-        return ACTIVATION_NAMES[self.activation] if isinstance(self.activation, str) else "relu"
+        one = isinstance(self.activation, str)
+        return ACTIVATION_NAMES.get(self.activation, "relu") if one else "relu"
 
     def _activations(self, n_hidden: int) -> list[str]:
         """fastnn's names, one for each hidden layer."""
-        if isinstance(self.activation, str):
-            return [ACTIVATION_NAMES[self.activation]] * n_hidden
-        for name in self.activation:
-            if name not in ACTIVATION_NAMES:
-                raise ValueError(
-                    f"unknown activation {name!r}; known: {', '.join(ACTIVATION_NAMES)}"
-                )
-        return [ACTIVATION_NAMES[name] for name in self.activation]
+        given = self.activation
+        if isinstance(given, str | Activation):
+            given = [given] * n_hidden
+        return [
+            ACTIVATION_NAMES[one] if one in tuple(ACTIVATION_NAMES) else activation_name(one)
+            for one in given
+        ]
 
     def _parameters_copy(self) -> tuple[list[Array], list[Array]]:
         """Weights and biases as the network has them now."""

@@ -6,8 +6,8 @@ SCIKIT_PARAMETERS = """
     hidden_layer_sizes : array-like of int or int, default=(100,)
         Neurons of each hidden layer; none for a linear model.
 
-    activation : str or sequence of str, default="relu"
-        Of the hidden layers: one name, or one for each. "identity", "logistic" (also called
+    activation : str, `fastnn.activation`, or sequence of these, default="relu"
+        Of the hidden layers: one, or one for each. "identity", "logistic" (also called
         "sigmoid"), "tanh" and "relu" are scikit-learn's, "leaky_relu", "elu", "selu", "softplus",
         "gelu", "silu" and "mish" are fastnn's.
 
@@ -101,7 +101,7 @@ FASTNN_PARAMETERS = """
         Threads. None: as many as pay, of the cores that the process may use and, inside joblib's
         workers, its share of them. The result does not depend on it.
 
-    backend : {{"auto", "cython", "numpy"}}, default="auto"
+    backend : {{"auto", "cython", "numba", "numpy"}}, default="auto"
         See `fastnn.MLP`.
 
     dtype : {{"float32", "float64"}} or None, default=None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-from .. import optimizers
+from .. import custom, optimizers
+from ..backends import BACKENDS
 from ..callbacks import Callback
 from ..network import ACTIVATIONS
 from ..schedules import ReduceOnPlateau, Schedule
@@ -18,9 +20,23 @@ from ..schedules import ReduceOnPlateau, Schedule
 ACTIVATION_NAMES = {**{name: name for name in ACTIVATIONS}, "logistic": "sigmoid"}
 OUTPUT_NAMES = {"softmax": "softmax", "logistic": "sigmoid", "identity": "identity", "exp": "exp"}
 
+
+class Names(StrOptions):
+    """The built-in names of a kind, and those of users' own that are registered."""
+
+    def __init__(self, kind: str, names: Iterable[str]) -> None:
+        super().__init__(set(names))
+        self._kind = kind
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        if super().is_satisfied_by(value):
+            return True
+        return isinstance(value, str) and custom.find(self._kind, value) is not None
+
+
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions(set(ACTIVATION_NAMES)), list, tuple],
+    "activation": [Names("activation", ACTIVATION_NAMES), custom.Activation, list, tuple],
     "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -61,6 +77,6 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "scoring": [StrOptions({*get_scorer_names(), "loss"}), callable, None],
     "callbacks": [list, tuple, callable, Callback, None],
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],
-    "backend": [StrOptions({"auto", "cython", "numpy"})],
+    "backend": [StrOptions({"auto", *BACKENDS})],
     "dtype": [StrOptions({"float32", "float64"}), None],
 }

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from .. import losses
+from ..custom import CustomLoss
 from ..losses import Loss
 from ._base import BaseMLP
 from ._docs import ATTRIBUTES, FASTNN_PARAMETERS, SCIKIT_PARAMETERS
-from ._parameters import CONSTRAINTS
+from ._parameters import CONSTRAINTS, OUTPUT_NAMES, Names
 
 Array = NDArray[Any]
 
@@ -34,9 +34,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : str or object of fastnn.losses, default="squared_error"
+    loss : str, object of fastnn.losses or of fastnn.loss, default="squared_error"
         "squared_error", "poisson" (the output is then exp), "absolute_error", "huber" (with delta
-        1), "quantile" (see quantiles).
+        1), "quantile" (see quantiles), or one of your own (the output is what it was registered
+        with).
 {SCIKIT_PARAMETERS}
     quantiles : sequence of float, default=(0.05, 0.5, 0.95)
         For loss="quantile": what predict_quantiles gives, above 0 and below 1. predict gives the
@@ -57,7 +58,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS,
-        "loss": [StrOptions(set(LOSSES)), *map(type, LOSSES.values())],
+        "loss": [Names("loss", LOSSES), *map(type, LOSSES.values()), CustomLoss],
         "quantiles": [list, tuple],
     }
 
@@ -179,8 +180,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return y[:, 0] if y.shape[1] == 1 else y
 
     def _output(self) -> tuple[str, int]:
-        is_poisson = isinstance(self._fastnn_loss(), losses.Poisson)
-        return ("exp" if is_poisson else "identity"), self.n_outputs_
+        loss = self._fastnn_loss()
+        if isinstance(loss, CustomLoss):
+            names = {ours: theirs for theirs, ours in OUTPUT_NAMES.items()}
+            return names[loss.output], self.n_outputs_
+        return ("exp" if isinstance(loss, losses.Poisson) else "identity"), self.n_outputs_
 
     def _score_name(self) -> str:
         return "r2" if self._quantiles() is None else "loss"

@@ -1,0 +1,73 @@
+"""Numba's threads: the OpenMP layer, how many, and none in the child of a fork."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numba
+from numba import config
+
+from .. import forks
+
+NO_OPENMP = (
+    "the numba backend needs Numba's OpenMP threading layer for more than one thread, {}; "
+    "use n_threads=1, or backend='numpy'"
+)
+
+
+def most() -> int:
+    """The threads that this process may use."""
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(n_cpus or 1, int(config.NUMBA_NUM_THREADS))
+
+
+def can_team() -> bool:
+    """Whether there may be more than one: not in the child of a fork."""
+    return not forks.is_child
+
+
+_starting = threading.Lock()
+
+
+def start_openmp() -> None:
+    """Load the layer, if nothing has chosen one in this process; RuntimeError if it cannot be.
+
+    The user's own setting, which counts where Numba has not started its threads yet, stays as it
+    was.
+    """
+    if forks.used_by_numba:
+        return
+    with _starting:
+        chosen = config.THREADING_LAYER
+        config.THREADING_LAYER = "omp"
+        try:
+            numba.get_num_threads()  # starts the threads
+            layer = numba.threading_layer()
+        except ValueError as error:
+            why = " ".join(str(error).split())  # Numba's own hints have many lines
+            raise RuntimeError(NO_OPENMP.format(f"which could not be loaded ({why})")) from None
+        finally:
+            config.THREADING_LAYER = chosen
+    if layer != "omp":
+        raise RuntimeError(
+            NO_OPENMP.format(
+                f"but the layer {layer!r} is in use in this process: "
+                "set NUMBA_THREADING_LAYER=omp before Numba starts its threads"
+            )
+        )
+    forks.used_by_numba = True
+
+
+@contextmanager
+def team(n_threads: int) -> Iterator[None]:
+    """Numba's parallel loops of this Python thread on so many threads, as far as there are."""
+    start_openmp()
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(n_threads, config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
