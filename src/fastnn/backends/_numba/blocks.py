@@ -49,7 +49,7 @@ def compiled_block(block: Any, n_arrays: int, dtype: np.dtype[Any], name: str | 
     """The C function void (real *, ..., int64 n); name: what it is known by on disk, None: not."""
     real = types.CPointer(types.float64 if dtype.itemsize == 8 else types.float32)
     signature = types.void(*[real] * n_arrays, types.int64)
-    function = CFunc(
+    function: Any = CFunc(
         block,
         (signature.args, signature.return_type),
         {},

@@ -45,7 +45,7 @@ _kept: list[Any] = []  # the code at an address lives as long as this
 
 def _compiled(function: Any, arguments: tuple[Any, ...], name: str, options: dict[str, Any]) -> int:
     options = {"error_model": "numpy", "nopython": True, "_nrt": False} | options
-    compiled = CFunc(function, (arguments, types.void), {}, options)
+    compiled: Any = CFunc(function, (arguments, types.void), {}, options)
     compiled._cache = DiskCache(function, name)
     compiled.compile()
     _kept.append(compiled)
