@@ -22,6 +22,7 @@ from ..losses import Loss
 from ..network import Network, known
 from ..options import TrainingOptions
 from ..sparse import CSR
+from .cores import cpu_count
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -216,7 +217,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "backends": available_backends(),
         "backend": resolve(),
         "isas": available_isas(),
-        "threads": n_cpus(),
+        "threads": cpu_count(),
         "caches": _caches(),
     }
     if mode == "dicts":
@@ -231,15 +232,6 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 @functools.cache
 def _cython_is_built() -> bool:
     return importlib.util.find_spec(f"{__name__}._cython") is not None
-
-
-def n_cpus() -> int:
-    """The cores that this process may use."""
-    if _cython_is_built():
-        return int(load("cython").cpu_count())
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _caches() -> dict[str, str]:

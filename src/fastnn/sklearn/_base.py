@@ -143,7 +143,7 @@ class BaseMLP(
         if self.n_threads is not None:
             return int(self.n_threads)
         limit = int(_openmp_effective_n_threads())
-        return limit if limit < backends.n_cpus() else None
+        return limit if limit < backends.cpu_count() else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
