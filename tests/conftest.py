@@ -7,7 +7,7 @@ extension is built; test_backends.py fails where it is not, so nothing is left o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,38 +21,37 @@ COMPILED = [f"cython-{isa}" for isa in ISAS]
 ENGINES = [name for name in fastnn.available_backends() if name != "cython"] + COMPILED
 
 
-def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def use_engine(name: str, environment: pytest.MonkeyPatch) -> str:
     """Force the row's instruction set; returns its backend's name."""
     backend, _, isa = name.partition("-")
     if isa:
-        monkeypatch.setenv("FASTNN_ISA", isa)
+        environment.setenv("FASTNN_ISA", isa)
     return backend
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS", "FASTNN_SKIP_ZEROS"):
-        monkeypatch.delenv(name, raising=False)
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    """No settings from outside; what a test sets here is undone.
+
+    Not pytest's own monkeypatch: pytest-run-parallel takes that for a sign that a test cannot run
+    in several threads.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS", "FASTNN_SKIP_ZEROS"):
+            patch.delenv(name, raising=False)
+        yield patch
 
 
 @pytest.fixture(params=ENGINES)
-def backend(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    _no_settings_from_outside: None,
-) -> str:
+def backend(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch) -> str:
     """The backend's name, over every backend x instruction set."""
-    return use_engine(request.param, monkeypatch)
+    return use_engine(request.param, environment)
 
 
 @pytest.fixture(params=COMPILED)
-def compiled_backend(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    _no_settings_from_outside: None,
-) -> str:
+def compiled_backend(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch) -> str:
     """The backend's name, over the compiled backend's instruction sets."""
-    return use_engine(request.param, monkeypatch)
+    return use_engine(request.param, environment)
 
 
 @pytest.fixture(params=DTYPES)
@@ -61,9 +60,9 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def force_isa(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def force_isa(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Choose the instruction set of the engines that are made from now on."""
-    return lambda isa: monkeypatch.setenv("FASTNN_ISA", isa)
+    return lambda isa: environment.setenv("FASTNN_ISA", isa)
 
 
 @pytest.fixture

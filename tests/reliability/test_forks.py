@@ -155,6 +155,32 @@ def test_within_a_training(n_forks, tally):
     tally("forks", n_forks)
 
 
+def test_within_an_epoch_on_a_stream():
+    """A child forked within an epoch on a stream cannot go on with it, and says so."""
+    here, children = os.getpid(), []
+
+    class Forking(fastnn.callbacks.Callback):
+        def on_progress(self, run):
+            if run.epoch == 2 and not children:
+                children.append(os.fork())
+                if children[0] == 0:
+                    signal.alarm(LIMIT_SECONDS)
+
+    net, parts = model(), [(X[k : k + 50], Y[k : k + 50]) for k in range(0, 300, 50)]
+    try:
+        net.fit(parts, epochs=4, callbacks=Forking())
+    except RuntimeError as error:
+        if os.getpid() != here:
+            os._exit(0 if "child of a fork" in str(error) else 1)
+        raise
+    finally:
+        if os.getpid() != here:
+            os._exit(2)
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert net.epochs_trained == 4
+
+
+@pytest.mark.skipif("cython" not in fastnn.available_backends(), reason="threads are its own")
 def test_children_use_threads():
     """A forked child trains on as many threads as its parent, where the system has them."""
 
