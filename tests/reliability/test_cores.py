@@ -48,8 +48,7 @@ CASES = {
 
 @pytest.mark.parametrize(("groups", "own", "cores"), CASES.values(), ids=CASES)
 def test_quota_of_control_groups(groups, own, cores, tmp_path, monkeypatch, tally):
-    """The number of threads chosen is not above the quota of any control group, of version 1 or 2,
-    that the process is in."""
+    """The number of threads chosen is not above the quota of the process's control groups."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
     for folder, limits in groups.items():
         place = tmp_path / "sys/fs/cgroup" / folder

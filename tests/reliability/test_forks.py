@@ -85,8 +85,10 @@ def test_after_a_training(n_forks, tally):
 @few_and_many
 @pytest.mark.parametrize("forks_from", ["main thread", "side thread"])
 def test_while_another_thread_trains(forks_from, n_forks, tally):
-    """A child forked while another thread trains a model finds it as it was after a whole epoch,
-    may train it, and gets the same bits."""
+    """A child forked while another thread trains finds a whole epoch's weights; the same bits.
+
+    It may train that model.
+    """
     fresh, epochs = digest(model(1)), after_every_epoch()
     moments, present, done = random.Random(0), [model()], threading.Event()
 

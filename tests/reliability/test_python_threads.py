@@ -69,8 +69,10 @@ def test_training_several_models_at_once(backend, tally):
 
 
 def test_several_fits_of_one_model(backend, tally):
-    """Of several fits of one model at once, one runs at a time; the others raise RuntimeError, and
-    the weights are those of the fits that ran."""
+    """Of several fits of one model at once, one runs, the others raise RuntimeError.
+
+    The weights are those of the fits that ran, one after the other.
+    """
     n, net = 8, model(backend)
     found = at_once([lambda: net.fit(X, Y, epochs=2, batch_size=50)] * n)
     refused = [error for error in found if isinstance(error, RuntimeError)]

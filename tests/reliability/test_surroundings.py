@@ -232,8 +232,10 @@ def output_of(code):
 @pytest.mark.parametrize("comes", ["before", "after"])
 @pytest.mark.parametrize("library", OTHERS)
 def test_beside_another_library(library, comes, tally):
-    """Beside PyTorch, scikit-learn or Numba, imported before or after fastnn, and working in turns
-    on threads, the bits are the same and the other's results are, too."""
+    """Beside PyTorch, scikit-learn or Numba, whichever comes first, the bits are the same.
+
+    They work in turns, on threads; the other's results stay the same, too.
+    """
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     parts = [OTHERS[library], HERE] if comes == "before" else [HERE, OTHERS[library]]
