@@ -71,6 +71,21 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """tally("files", 20): twenty more of the things that this test has tried.
+
+    For the rows of docs/reliability.md, which tools/reliability.py writes: the first line of a
+    test's docstring is the promise it keeps. The counts of all its parameters add up. (Here, since
+    a second conftest.py would be what `from conftest import ...` finds.)
+    """
+
+    def add(what: str, n: int = 1) -> None:
+        request.node.user_properties.append((what, n))
+
+    return add
+
+
 def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any]:
     """Targets that suit the loss, (n, n_out) float64; cross_entropy gets soft labels."""
     rng = np.random.default_rng(seed)

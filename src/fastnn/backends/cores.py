@@ -48,7 +48,7 @@ def _quota_files(root: str) -> list[list[str]]:
         lines = _read(os.path.join(root, "proc/self/cgroup")).splitlines()
     except OSError:
         lines = []
-    folders = {}  # an ordered set
+    folders: dict[str, None] = {}  # an ordered set
     for line in ["0::/", "0:cpu:/", *lines]:
         _, controllers, path = line.split(":", 2)
         if controllers == "" or "cpu" in controllers.split(","):
