@@ -27,6 +27,16 @@ static struct {
     .wake = PTHREAD_COND_INITIALIZER,
 };
 
+void fnn_pool_forget(void) {
+    pool.helpers = 0;
+    atomic_init(&pool.job, 0);
+    atomic_init(&pool.inside, 0);
+    atomic_init(&pool.asleep, 0);
+    pthread_mutex_init(&pool.in_use, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+}
+
 /* The number of an open job other than `last`, or 0. */
 static unsigned new_job(unsigned last) {
     const unsigned job = atomic_load(&pool.job);
@@ -60,19 +70,22 @@ static void *help(void *number) {
     return NULL;
 }
 
-/* As many helpers as the system grants; signals stay with the threads that were there before. */
-static void hire(int helpers) {
+/* A new thread, if the system grants one; signals stay with the threads that were there before. */
+static int start(pthread_t *thread, void *(*run)(void *), void *argument) {
     sigset_t all, before;
-    pthread_t thread;
-    if (pool.helpers >= helpers) return;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (pool.helpers < helpers &&
-           pthread_create(&thread, NULL, help, (void *)(intptr_t)(pool.helpers + 1)) == 0) {
+    const int error = pthread_create(thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error == 0;
+}
+
+static void hire(int helpers) {
+    pthread_t thread;
+    while (pool.helpers < helpers && start(&thread, help, (void *)(intptr_t)(pool.helpers + 1))) {
         pthread_detach(thread);
         pool.helpers++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void fnn_pool_run(int size, fnn_work *work, void *context) {
@@ -94,4 +107,24 @@ void fnn_pool_run(int size, fnn_work *work, void *context) {
     atomic_store(&pool.job, 0);
     for (int spins = 0; atomic_load(&pool.inside) > 0; spins++) fnn_relax(spins);
     pthread_mutex_unlock(&pool.in_use);
+}
+
+struct call {
+    fnn_work *work;
+    void *context;
+    int number;
+};
+
+static void *make(void *argument) {
+    const struct call *call = argument;
+    call->work(call->context, call->number);
+    return NULL;
+}
+
+int fnn_call_on_new_thread(fnn_work *work, void *context, int number) {
+    struct call call = {work, context, number};
+    pthread_t thread;
+    if (!start(&thread, make, &call)) return 0;
+    pthread_join(thread, NULL);
+    return 1;
 }

@@ -9,4 +9,11 @@ typedef void fnn_work(void *context, int thread);
  * may find itself alone: it takes the next piece of work until none is left. */
 void fnn_pool_run(int size, fnn_work *work, void *context);
 
+/* For the child of a fork, which has none of its parent's helpers: the next call hires new ones. */
+void fnn_pool_forget(void);
+
+/* Calls work(context, number) on a new thread and waits for it; 0, without a call, if there is none
+ * to be had. */
+int fnn_call_on_new_thread(fnn_work *work, void *context, int number);
+
 #endif

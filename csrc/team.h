@@ -11,10 +11,12 @@
 #include <immintrin.h>
 static inline void fnn_pause(void) { _mm_pause(); }
 /* Denormals count as zero while kernels run: a decaying Adam mean would otherwise stay denormal, at
- * a hundred cycles an operation. Returns the control word to restore. */
+ * a hundred cycles an operation. The rest of the control word is the processor's default, rounding
+ * to nearest and no traps, whatever the caller has: every thread gives the same bits. Returns the
+ * control word to restore. */
 static inline uint64_t fnn_denormals_off(void) {
     unsigned int before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040); /* flush to zero, denormals are zero */
+    _mm_setcsr(0x1f80 | 0x8040); /* the default; flush to zero, denormals are zero */
     return before;
 }
 static inline void fnn_denormals_restore(uint64_t before) { _mm_setcsr((unsigned int)before); }
@@ -23,7 +25,7 @@ static inline void fnn_pause(void) { __asm__ volatile("yield"); }
 static inline uint64_t fnn_denormals_off(void) {
     uint64_t before;
     __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
     return before;
 }
 static inline void fnn_denormals_restore(uint64_t before) {

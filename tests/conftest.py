@@ -10,7 +10,7 @@ force instruction sets.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -40,38 +40,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not _is_compiled_only(item)]
 
 
-def use_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def use_engine(name: str, environment: pytest.MonkeyPatch) -> str:
     """Force the row's instruction set; returns its backend's name."""
     backend, _, isa = name.partition("-")
     if isa:
-        monkeypatch.setenv("FASTNN_ISA", isa)
+        environment.setenv("FASTNN_ISA", isa)
     return backend
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS", "FASTNN_SKIP_ZEROS"):
-        monkeypatch.delenv(name, raising=False)
+def environment() -> Iterator[pytest.MonkeyPatch]:
+    """No settings from outside; what a test sets here is undone.
+
+    Not pytest's own monkeypatch: pytest-run-parallel takes that for a sign that a test cannot run
+    in several threads.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FASTNN_BACKEND", "FASTNN_ISA", "FASTNN_NUM_THREADS", "FASTNN_SKIP_ZEROS"):
+            patch.delenv(name, raising=False)
+        yield patch
 
 
 @pytest.fixture(params=ENGINES)
-def backend(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    _no_settings_from_outside: None,
-) -> str:
+def backend(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch) -> str:
     """The backend's name, over every backend x instruction set."""
-    return use_engine(request.param, monkeypatch)
+    return use_engine(request.param, environment)
 
 
 @pytest.fixture(params=COMPILED)
-def compiled_backend(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    _no_settings_from_outside: None,
-) -> str:
+def compiled_backend(request: pytest.FixtureRequest, environment: pytest.MonkeyPatch) -> str:
     """The backend's name, over the compiled backend's instruction sets."""
-    return use_engine(request.param, monkeypatch)
+    return use_engine(request.param, environment)
 
 
 @pytest.fixture(params=DTYPES)
@@ -80,15 +79,30 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def force_isa(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def force_isa(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Choose the instruction set of the engines that are made from now on."""
-    return lambda isa: monkeypatch.setenv("FASTNN_ISA", isa)
+    return lambda isa: environment.setenv("FASTNN_ISA", isa)
 
 
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for the disk; test_files.py has that a file is on it before it gets its name."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """tally("files", 20): twenty more of the things that this test has tried.
+
+    For the rows of docs/reliability.md, which tools/reliability.py writes: the first line of a
+    test's docstring is the promise it keeps. The counts of all its parameters add up. (Here, since
+    a second conftest.py would be what `from conftest import ...` finds.)
+    """
+
+    def add(what: str, n: int = 1) -> None:
+        request.node.user_properties.append((what, n))
+
+    return add
 
 
 def targets(loss: str, n: int, n_out: int, seed: int = 0) -> np.ndarray[Any, Any]:

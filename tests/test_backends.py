@@ -1,6 +1,9 @@
 """Choosing a backend: an explicit choice works or raises."""
 
 import os
+import subprocess
+import sys
+import sysconfig
 
 import numpy as np
 import pytest
@@ -100,3 +103,13 @@ def test_show_config_prints_or_returns(capsys):
     assert all(name in printed for name in config)
     with pytest.raises(ValueError, match="unknown mode"):
         fastnn.show_config("json")
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a global lock"
+)
+def test_a_python_without_the_global_lock_stays_so():
+    """An extension that does not declare that it can do without brings the lock back for all."""
+    code = "import sys; from fastnn.backends import _cython; print(sys._is_gil_enabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "False\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from .optimizers import LBFGS, Optimizer
 from .optimizers import get as get_optimizer
 from .options import BATCH_SIZE, LEARNING_RATE, TrainingOptions
 from .schedules import LearningRate
+from .turns import PARAMETERS, alone
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -111,8 +111,6 @@ class MLP:
 
     def _start(self) -> None:
         """The parts that are neither copied nor pickled, and the views into the parameters."""
-        self._lock = threading.Lock()  # guards _flat and _predictor
-        self._fitting = threading.Lock()
         # The engine that predicts; it never changes, new weights get a new one. Thus a thread may
         # go on predicting with the old one.
         self._predictor: backends.Engine | None = None
@@ -123,8 +121,8 @@ class MLP:
         self._weights, self._biases = tuple(W), tuple(b)
 
     def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_lock", "_fitting", "_predictor", "_batches", "_weights", "_biases")
-        with self._lock:
+        dropped = ("_predictor", "_batches", "_weights", "_biases")
+        with PARAMETERS:
             state = {name: value for name, value in vars(self).items() if name not in dropped}
             state["_flat"] = self._flat.copy()
         state["history"] = {name: list(values) for name, values in self.history.items()}
@@ -184,19 +182,15 @@ class MLP:
     def _assign(self, which: int, arrays: Sequence[ArrayLike], name: str) -> None:
         shapes = [view.shape for view in (self._weights, self._biases)[which]]
         checked = checks.check_parameters(arrays, shapes, self.network.dtype, name)
-        if not self._fitting.acquire(blocking=False):
-            raise RuntimeError(f"{name} cannot be assigned while fit is running on this model")
-        try:
+        with alone(self, f"{name} cannot be assigned while fit is running on this model"):
             flat = self._flat.copy()
             for view, array in zip(self.network.views(flat)[which], checked, strict=True):
                 view[...] = array
             self._take(flat)
-        finally:
-            self._fitting.release()
 
     def _take(self, flat: Array, epochs: int = 0) -> None:
         """Make `flat` (n_parameters,) the model's parameters, after so many epochs more."""
-        with self._lock:
+        with PARAMETERS:
             self._flat[...] = flat
             self._predictor = None
             self.epochs_trained += epochs
@@ -205,7 +199,7 @@ class MLP:
         """An engine with the present weights; `predictor`: the one that later calls go on using."""
         module = backends.load(self._backend)
         engine: backends.Engine = module.Engine(self.network, backends.threads(self._n_threads))
-        with self._lock:
+        with PARAMETERS:
             engine.set_parameters(self._flat)
             if predictor:
                 self._predictor = engine
@@ -321,9 +315,7 @@ class MLP:
         For resume: FileNotFoundError; ModelFileError for a file that is damaged or no checkpoint;
         ValueError that lists everything that is not the same.
         """
-        if not self._fitting.acquire(blocking=False):
-            raise RuntimeError("fit is already running on this model")
-        try:
+        with alone(self, "fit is already running on this model"):
             loss = checks.check_loss(loss, self.network.output)
             optimizer = get_optimizer(optimizer)
             if callable(shuffle) and (y is None or isinstance(validation, float)):
@@ -360,8 +352,6 @@ class MLP:
             run = LBFGSTraining if isinstance(optimizer, LBFGS) else training.Training
             path = checkpoints.find(resume, told)
             return run(self, self._new_engine(), plan).fit(path)
-        finally:
-            self._fitting.release()
 
     def train_on_batch(
         self,
@@ -388,9 +378,7 @@ class MLP:
         sample_weight and learning_rate are the same and nothing else changes the weights; it is
         not kept in files and copies. Raises what fit raises; the weights are then as before.
         """
-        if not self._fitting.acquire(blocking=False):
-            raise RuntimeError("fit is already running on this model")
-        try:
+        with alone(self, "fit is already running on this model"):
             loss = checks.check_loss(loss, self.network.output)
             optimizer = get_optimizer(optimizer)
             if isinstance(optimizer, LBFGS):
@@ -414,8 +402,6 @@ class MLP:
             except BaseException:
                 self._batches = None  # its engine may have gone further than the weights
                 raise
-        finally:
-            self._fitting.release()
 
     def _options(
         self,

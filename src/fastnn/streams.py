@@ -179,6 +179,7 @@ class Loader:
         self._items = items
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._closed = threading.Event()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._load, name="fastnn loader", daemon=True)
 
     def __enter__(self) -> Iterator[Chunk]:
@@ -186,6 +187,8 @@ class Loader:
         return self._loaded()
 
     def __exit__(self, *exception: object) -> None:
+        if os.getpid() != self._process:
+            return
         self._closed.set()
         with contextlib.suppress(queue.Empty):
             self._queue.get_nowait()  # makes room, should the thread wait for it
@@ -193,6 +196,11 @@ class Loader:
 
     def _loaded(self) -> Iterator[Chunk]:
         while True:
+            if os.getpid() != self._process:
+                raise RuntimeError(
+                    "an epoch on a stream cannot go on in the child of a fork: the thread that "
+                    "loads its chunks stays with the parent"
+                )
             item, error = self._queue.get()
             if error is not None:
                 raise error

@@ -24,6 +24,7 @@ from ..network import Network, known
 from ..options import TrainingOptions
 from ..sparse import CSR
 from . import forks as forks
+from .cores import cpu_count
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -223,7 +224,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "backends": available_backends(),
         "backend": resolve(),
         "isas": available_isas(),
-        "threads": n_cpus(),
+        "threads": cpu_count(),
         "caches": _caches(),
     }
     if mode == "dicts":
@@ -243,15 +244,6 @@ def _cython_is_built() -> bool:
 @functools.cache
 def _numba_is_installed() -> bool:
     return importlib.util.find_spec("numba") is not None
-
-
-def n_cpus() -> int:
-    """The cores that this process may use."""
-    if _cython_is_built():
-        return int(load("cython").cpu_count())
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _caches() -> dict[str, str]:

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from libc.math cimport INFINITY, ceil
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -20,9 +21,11 @@ from fastnn.backends._team cimport (
     prediction, train, training_run,
 )
 
-from fastnn.backends._kernels import Product, activate, available_isas, cpu_count, fma_peak
+from fastnn.backends._kernels import Product, activate, available_isas
+from fastnn.backends._team import fma_peak
 from fastnn import custom, losses
 from fastnn.backends import MANY
+from fastnn.backends.cores import cpu_count
 from fastnn.checks import check_X
 from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
@@ -33,7 +36,7 @@ cnp.import_array()
 
 cdef int IDENTITY = OUTPUTS.index("identity")
 
-__all__ = ["Engine", "Product", "activate", "available_isas", "cpu_count", "fma_peak"]
+__all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into
@@ -382,7 +385,7 @@ cdef class Engine:
         fnn_barrier_init(&run.barrier)
         with nogil:
             train(run, size)
-        self.spare = workspace
+        self._give_back(workspace)
         return self._check_X(&run.net)
 
     cdef bint _goes_by_columns(self, training_run *run):
@@ -451,7 +454,7 @@ cdef class Engine:
         else:
             with nogil:
                 predict(p)
-        self.spare = workspace
+        self._give_back(workspace)
         self._check_X(&p.net)
         return f
 
@@ -507,13 +510,19 @@ cdef class Engine:
 
     cdef Workspace _take_workspace(self, int64_t rows, bint with_input):
         """The spare one if free and large enough: several Python threads may predict at once."""
-        cdef Workspace workspace = self.spare
-        self.spare = None
+        cdef Workspace workspace
+        with cython.critical_section(self):
+            workspace, self.spare = self.spare, None
         if (workspace is not None and workspace.rows >= rows
                 and (workspace.has_input or not with_input)):
             return workspace
         return new_workspace(self.kernels, self.network, rows, self.n_threads, self.rates,
                              self.skip_zeros, with_input)
+
+    cdef int _give_back(self, Workspace workspace) except -1:
+        with cython.critical_section(self):
+            self.spare = workspace
+        return 0
 
     cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
         net.kernels = self.kernels.table

@@ -21,7 +21,8 @@ cdef class FirstLayer:
                           const column_share *share) noexcept
 
 
-cdef void forward_columns(network_pass *net, int thread, fnn_rows rows, int64_t n) noexcept nogil
+cdef void forward_columns(network_pass *net, int thread, int size, fnn_rows rows,
+                          int64_t n) noexcept nogil
 cdef void join_bits(network_pass *net, int64_t r0, int64_t r1) noexcept nogil
-cdef void train_columns(network_pass *net, int thread, int64_t n,
+cdef void train_columns(network_pass *net, int thread, int size, int64_t n,
                         const fnn_step *step) noexcept nogil

@@ -89,8 +89,10 @@ cdef class FirstLayer:
                 share.begin // NR * X.rows * X.ld + share.begin % NR)
 
 
-cdef void forward_columns(network_pass *net, int thread, fnn_rows rows, int64_t n) noexcept nogil:
-    """All rows of the batch, as far as the thread's columns of h_1."""
+cdef void forward_columns(network_pass *net, int thread, int size, fnn_rows rows,
+                          int64_t n) noexcept nogil:
+    """All rows of the batch, as far as the thread's columns of h_1. A team may come out smaller than
+    it was asked for: then some threads have the shares of several."""
     cdef first_layer *first = net.first
     cdef fnn_matrix *h0 = &first.h0[thread]
     cdef int64_t r0 = 0, r1
@@ -101,7 +103,7 @@ cdef void forward_columns(network_pass *net, int thread, fnn_rows rows, int64_t 
             fnn_flag_set(&net.invalid_X, 1)
             return
         for i in range(first.n_shares):
-            if first.shares[i].thread == thread:
+            if first.shares[i].thread % size == thread:
                 net.kernels.forward(&first.shares[i].layer, h0, NULL, &first.shares[i].out, r0, r1)
         r0 = r1
 
@@ -126,7 +128,7 @@ cdef void join_bits(network_pass *net, int64_t r0, int64_t r1) noexcept nogil:
                 words[r] = own[r] if shift == 0 else words[r] | own[r] << shift
 
 
-cdef void train_columns(network_pass *net, int thread, int64_t n,
+cdef void train_columns(network_pass *net, int thread, int size, int64_t n,
                         const fnn_step *step) noexcept nogil:
     """delta_1 of the thread's columns, for all rows, from delta_2, and the update of their W."""
     cdef column_share *share
@@ -134,7 +136,7 @@ cdef void train_columns(network_pass *net, int thread, int64_t n,
     cdef int k
     for k in range(net.first.n_shares):
         share = &net.first.shares[k]
-        if share.thread != thread:
+        if share.thread % size != thread:
             continue
         r0 = 0
         while r0 < n:

@@ -137,7 +137,10 @@ cdef extern from "team.h" nogil:
     void fnn_denormals_restore(uint64_t)
 
 cdef extern from "pool.h" nogil:
-    void fnn_pool_run(int size, void (*work)(void *, int) noexcept nogil, void *context)
+    ctypedef void (*fnn_work)(void *context, int number) noexcept nogil
+    void fnn_pool_run(int size, fnn_work work, void *context)
+    void fnn_pool_forget()
+    int fnn_call_on_new_thread(fnn_work work, void *context, int number)
 
 
 cdef class Memory:

@@ -1,14 +1,10 @@
 """The kernels of csrc one by one: the instruction sets, the memory that kernels work on, and the
 calls that tests and benchmarks make directly. `_cython` builds the training engine on this."""
-import functools
-import math
 import os
-import time
 
 import numpy as np
 
 cimport numpy as cnp
-from cython.parallel cimport parallel
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -55,31 +51,6 @@ def available_isas():
         found.append(names[0].decode())
         names += 1
     return found
-
-
-def cpu_count():
-    """Cores this process may use: its affinity, capped by the container's quota."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(cores, quota_of_cores())
-
-
-@functools.cache  # it takes longer to read than a small network to train for an epoch
-def quota_of_cores():
-    """What the container's quota (cgroup 2 or 1) comes to in whole cores; infinity for none."""
-    quota, period = "max", "100000"
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip().replace("-1", "max")
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            pass
-    return math.inf if quota == "max" else max(1, round(int(quota) / int(period)))
 
 
 cdef class Kernels:
@@ -323,24 +294,3 @@ def activate(name, a, isa=None):
         kernels.table.activate(kind, a_at, h_at, slope_at, n)
         fnn_denormals_restore(mode)
     return h, slope
-
-
-def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
-    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of
-    three runs that take about `seconds` seconds together."""
-    cdef Kernels kernels = Kernels(dtype, isa)
-    cdef int threads = n_threads
-    cdef int64_t n = 20_000
-    cdef double best = 0, begin, took
-    cdef int runs = 0
-    while runs < 3:
-        begin = time.perf_counter()
-        with nogil, parallel(num_threads=threads):
-            kernels.table.multiply_adds(n)
-        took = time.perf_counter() - begin
-        if took < seconds / 3:
-            n *= 2
-            continue
-        runs += 1
-        best = max(best, 2.0 * 12 * kernels.table.VL * n * threads / took / 1e9)
-    return best

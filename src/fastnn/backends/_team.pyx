@@ -11,6 +11,7 @@ A prediction is pieces of work that threads take one after the other, from a cou
 Which thread computed what leaves no trace in the bits.
 """
 import os
+import time
 
 from cython.parallel cimport parallel, threadid
 from libc.math cimport sqrt
@@ -19,10 +20,11 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends import forks
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
-    fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
-    fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run, fnn_rows,
-    fnn_step, fnn_thread_seconds,
+    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
+    fnn_counter_add, fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off,
+    fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels, fnn_layer,
+    fnn_plus_losses, fnn_pool_forget, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
+    fnn_work,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
@@ -32,19 +34,29 @@ cdef extern from "omp.h" nogil:
     double omp_get_wtime()
 
 
-# A fork takes only the thread that calls it along, and the others would be waited for for ever:
-# the child of a process in which a team has worked goes on with one thread. The bits are the same.
-cdef bint team_has_worked = False
-cdef bint team_is_lost = forks.is_child and forks.used_by_numba
+# A fork takes only the thread that calls it along, and the OpenMP of that thread would wait for its
+# team for ever. In a child of a fork, a new thread leads every team: OpenMP has a team for each
+# thread that leads one, and no more of it when the thread ends.
+cdef bint is_forked = forks.is_child
 
 
 def _after_fork_in_child():
-    global team_is_lost
-    team_is_lost = team_has_worked or forks.used_by_numba
+    global is_forked
+    is_forked = True
+    fnn_pool_forget()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef bint lead(fnn_work team, void *context, int n_threads) noexcept nogil:
+    """team(context, n_threads), which opens a parallel region; False, without a call, if the system
+    has no thread that could lead one."""
+    if is_forked:
+        return fnn_call_on_new_thread(team, context, n_threads)
+    team(context, n_threads)
+    return True
 
 
 cdef class Tiles:
@@ -172,13 +184,13 @@ cdef bint columns_and_rows(training_run *run, int thread, int size, const row_sh
     """rows_phase where the first layer is shared out by columns: that layer's update too."""
     cdef fnn_rows rows
     rows.order, rows.first = run.order, first
-    forward_columns(&run.net, thread, rows, share.n)
+    forward_columns(&run.net, thread, size, rows, share.n)
     fnn_barrier_wait(&run.barrier, size)
     if fnn_flag_get(&run.net.invalid_X):
         return False
     rows_phase(run, share, first, inverse_n)
     fnn_barrier_wait(&run.barrier, size)
-    train_columns(&run.net, thread, share.n, step)
+    train_columns(&run.net, thread, size, share.n, step)
     return True
 
 
@@ -374,27 +386,18 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     fnn_denormals_restore(mode)
 
 
-cdef int possible(int n_threads) noexcept nogil:
-    """The size of the team that is about to work."""
-    global team_has_worked
-    if team_is_lost:
-        return 1
-    if n_threads > 1:
-        team_has_worked = True
-    return n_threads
+cdef void train_in_parallel(void *context, int n_threads) noexcept nogil:
+    with parallel(num_threads=n_threads):
+        train_on_core(<training_run *> context, threadid(), omp_get_num_threads())
 
 
 cdef void train(training_run *run, int n_threads) noexcept nogil:
     cdef double begin = omp_get_wtime()
     cdef int thread
-    n_threads = possible(n_threads)
     for thread in range(n_threads):
         run.core_shares[thread] = 1
-    if n_threads == 1:
+    if n_threads == 1 or not lead(train_in_parallel, run, n_threads):
         train_on_core(run, 0, 1)
-    else:
-        with parallel(num_threads=n_threads):
-            train_on_core(run, threadid(), omp_get_num_threads())
     run.took, run.core_share = omp_get_wtime() - begin, 1
     for thread in range(n_threads):
         run.core_share = min(run.core_share, run.core_shares[thread])
@@ -477,7 +480,6 @@ cdef void predict_team(void *context, int thread) noexcept nogil:
 
 cdef void predict(prediction *p) noexcept nogil:
     cdef uint64_t mode
-    p.size = possible(p.size)
     if p.how != BY_PANELS:
         fnn_pool_run(p.size, predict_team, p)
         return
@@ -488,3 +490,39 @@ cdef void predict(prediction *p) noexcept nogil:
     else:
         fnn_flag_set(&p.net.invalid_X, 1)
     fnn_denormals_restore(mode)
+
+
+# So many rounds of multiply-adds on registers.
+ctypedef struct peak_run:
+    const fnn_kernels *kernels
+    int64_t n
+
+
+cdef void peak_in_parallel(void *context, int n_threads) noexcept nogil:
+    cdef const peak_run *run = <const peak_run *> context
+    with parallel(num_threads=n_threads):
+        run.kernels.multiply_adds(run.n)
+
+
+def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
+    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of
+    three runs that take about `seconds` seconds together."""
+    cdef Kernels kernels = Kernels(dtype, isa)
+    cdef peak_run run
+    cdef int threads = n_threads, runs = 0
+    cdef bint done
+    cdef double best = 0, begin, took
+    run.kernels, run.n = kernels.table, 20_000
+    while runs < 3:
+        begin = time.perf_counter()
+        with nogil:
+            done = lead(peak_in_parallel, &run, threads)
+        if not done:
+            raise RuntimeError("the system grants no thread")
+        took = time.perf_counter() - begin
+        if took < seconds / 3:
+            run.n *= 2
+            continue
+        runs += 1
+        best = max(best, 2.0 * 12 * kernels.table.VL * run.n * threads / took / 1e9)
+    return best

@@ -1,8 +1,8 @@
 """What the backends know of one another's threads when a process forks.
 
 A fork takes only the thread that calls it along. GNU OpenMP, which the compiled backend and Numba
-share, would wait for the others for ever: so a child whose parent has used its threads goes on with
-one. The bits are the same.
+share, would wait for the others for ever: so in a child the compiled backend leads its teams from
+new threads, and the Numba backend goes on with one thread. The bits are the same.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from .. import backends, losses
+from .. import losses
+from ..backends.cores import cpu_count
 from ..custom import Activation
 from ..losses import Loss
 from ..mlp import MLP
@@ -146,7 +147,7 @@ class BaseMLP(
         if self.n_threads is not None:
             return int(self.n_threads)
         limit = int(_openmp_effective_n_threads())
-        return limit if limit < backends.n_cpus() else None
+        return limit if limit < cpu_count() else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ import numba
 from numba import config
 
 from .. import forks
+from ..cores import cpu_count
 
 NO_OPENMP = (
     "the numba backend needs Numba's OpenMP threading layer for more than one thread, {}; "
@@ -20,8 +20,7 @@ NO_OPENMP = (
 
 def most() -> int:
     """The threads that this process may use."""
-    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(n_cpus or 1, int(config.NUMBA_NUM_THREADS))
+    return min(cpu_count(), int(config.NUMBA_NUM_THREADS))
 
 
 def can_team() -> bool:
