@@ -28,6 +28,7 @@ from . import container
 from .container import Header, Tensor
 from .container import ModelFileError as ModelFileError
 from .network import DTYPES, Network, known
+from .turns import PARAMETERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class Content:
 
 def save(net: MLP, path: str | os.PathLike[str]) -> None:
     """Write the model to `path`, whole or not at all. Raises OSError."""
-    with net._lock:  # another thread may be giving it new weights
+    with PARAMETERS:  # another thread may be giving it new weights
         content = Content(net.network, net._flat.copy(), net.seed, net.epochs_trained)
     write(path, content)
 

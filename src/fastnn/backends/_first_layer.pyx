@@ -91,8 +91,8 @@ cdef class FirstLayer:
 
 cdef void forward_columns(network_pass *net, int thread, int size, fnn_rows rows,
                           int64_t n) noexcept nogil:
-    """All rows of the batch, as far as the thread's columns of h_1. A team may come out smaller than
-    it was asked for: then some threads have the shares of several."""
+    """All rows of the batch, as far as the thread's columns of h_1. A team may come out smaller
+    than it was asked for: then some threads have the shares of several."""
     cdef first_layer *first = net.first
     cdef fnn_matrix *h0 = &first.h0[thread]
     cdef int64_t r0 = 0, r1
