@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.backends import _cython, _numpy
+from fastnn.backends import _cython, _numpy_activations
 from fastnn.network import ACTIVATIONS, DTYPES
 
 ISAS = fastnn.available_isas()
@@ -127,7 +127,7 @@ def test_activations_agree_with_the_reference(name, isa, dtype):
     a = arguments(dtype)
     h, slope = _cython.activate(name, a, isa)
     exact = np.longdouble if name != "gelu" else np.float64
-    g, g_prime = _numpy.ACTIVATIONS[name]
+    g, g_prime = _numpy_activations.ACTIVATIONS[name]
     with np.errstate(all="ignore"):
         expected, expected_slope = g(a.astype(exact)), g_prime(a.astype(exact))
     normal = np.abs(expected) >= 1e4 * np.finfo(dtype).tiny  # the kernels' exp has no denormals

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import erfc
 
-from fastnn.backends import _numpy
+from fastnn.backends import _numpy_activations
 from fastnn.network import ACTIVATIONS
 from reliability.elementary import (
     BELOW,
@@ -62,7 +62,7 @@ def reference(name, a):
         return a * cdf, cdf + a * np.exp(-0.5 * a * a) / (2 * np.pi) ** 0.5
     if name == "exp":
         return np.exp(a), np.exp(a)
-    g, g_prime = _numpy.ACTIVATIONS[name]
+    g, g_prime = _numpy_activations.ACTIVATIONS[name]
     return g(a), g_prime(a)
 
 
