@@ -287,6 +287,20 @@ def test_groups_have_the_same_bits_on_every_instruction_set_and_team(force_isa, 
     assert len(results) == 1
 
 
+def test_groups_have_the_same_bits_in_any_team_of_numba(dtype):
+    pytest.importorskip("numba", reason="the numba backend is not installed")
+    X, y, w = grouped_data(300)
+    results = set()
+    for n_threads in (1, 2, 3, 5):
+        net = fastnn.MLP(
+            (5, 9, sum(SIZES)), "tanh", "identity", dtype, backend="numba", n_threads=n_threads
+        )
+        net.fit(X, y, 2, 130, loss=GroupedCrossEntropy(0.1, SIZES), sample_weight=w)
+        value = net.evaluate(X, y, GroupedCrossEntropy(0.1, SIZES))["loss"]
+        results.add((value, flat_of(net).tobytes()))
+    assert len(results) == 1
+
+
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_huge_logits_of_a_group(backend, dtype, size):
     net = fastnn.MLP((1, 5), output="identity", dtype=dtype, backend=backend)

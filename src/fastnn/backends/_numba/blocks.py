@@ -19,6 +19,7 @@ from numba.core.errors import NumbaError
 
 from ...custom import find
 from ...losses import Loss
+from ...network import LOSSES
 from ...optimizers import RULES
 from . import activations, losses, optimizers
 from .elementary import one
@@ -166,11 +167,11 @@ def _one(f):
 
 
 def loss(chosen: Loss, output_name: str, dtype: np.dtype[Any]) -> Any:
-    """The block of a loss; None for cross_entropy."""
-    if chosen.name == "cross_entropy":
-        return None
+    """The block of a loss; None for the cross-entropies of softmax, which are of whole rows."""
     if chosen.name in losses.LOSSES:
         return _loss(chosen.name, output_name, dtype)
+    if chosen.name in LOSSES:
+        return None
     return _own_loss(chosen, output_name, dtype)
 
 

@@ -153,13 +153,12 @@ class Engine:
         dtype, output = self.network.dtype, self.network.output
         is_softmax = output == "softmax"
         chosen = None if loss is None else get_loss(loss)
-        is_terms = chosen is not None and chosen.name != "cross_entropy"
-        losses = outputs.terms if is_terms else outputs.cross_entropy
+        losses = None if chosen is None else outputs.LOSSES.get(chosen.name, outputs.terms)
         return NO_STAGES._replace(
             gather=stages.stage(_gather_of(X), dtype),
             output=stages.stage(outputs.softmax if is_softmax else outputs.elementwise, dtype),
             output_block=SOFTMAX if is_softmax else blocks.address(blocks.output(output, dtype)),
-            loss=0 if chosen is None else stages.stage(losses, dtype),
+            loss=0 if losses is None else stages.stage(losses, dtype),
             loss_block=0 if chosen is None else blocks.address(blocks.loss(chosen, output, dtype)),
             team=stages.team() if size > 1 else 0,
         )

@@ -78,7 +78,7 @@ class Data(NamedTuple):
     labels: Array  # int32 (n,) or empty
     values: Array  # (n, n_out) or empty
     weights: Array  # (n,) or empty
-    parameters: Array  # real (n_out,): the loss's constants, one for each output
+    parameters: Array  # real: the loss's constants, one for each output, or see `outputs`
 
 
 class Dropout(NamedTuple):

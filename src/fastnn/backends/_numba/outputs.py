@@ -181,10 +181,10 @@ def terms(x, r0, r1, first):
 
 
 @kernel
-def _smoothed(data, first, i, top, ln_sum, a, f, loss):
-    """The same for the outputs from the first-th on, with smoothed labels, none of which is 0."""
-    n_out, s = len(data.parameters), data.parameters[0]
-    share = s / f.dtype.type(n_out)
+def _smoothed(data, n_classes, first, i, top, ln_sum, a, f, loss):
+    """loss + l, f replaced by f - y: outputs from the first-th on, with smoothed labels."""
+    s = data.parameters[0]
+    share = s / f.dtype.type(n_classes)
     for c in range(len(f)):
         if len(data.labels) > 0:
             y = f.dtype.type(1) if data.labels[i] == first + c else f.dtype.type(0)
@@ -208,7 +208,8 @@ def cross_entropy(x, r0, r1, first):
             a, f = _row(net, work, H, p, r), _row(net, work, DELTA, p, r)
             _divide(f, total)
             if smoothing > 0:
-                loss = _smoothed(data, p * net.NR, i, top, ln_sum, a, f, loss)
+                n_classes = len(data.parameters)
+                loss = _smoothed(data, n_classes, p * net.NR, i, top, ln_sum, a, f, loss)
             elif len(data.labels) > 0:
                 c = data.labels[i] - p * net.NR
                 if 0 <= c < len(f):
@@ -222,3 +223,77 @@ def cross_entropy(x, r0, r1, first):
             _scale(f, scale)
             _clear(_padding(net, work, p, r))
         work.losses[r] = np.float64(weight) * loss
+
+
+# ---- groups ----
+
+
+@inlined
+def _piece(net, work, matrix, r, p, start, end):
+    """Row r of the output layer, those of the columns start:end that are in panel p."""
+    here = work.places[-1]
+    first = max(start, p * net.NR)
+    place = here[matrix] + (p * work.rows + r) * here[LD] + first - p * net.NR
+    return part(work.space, place, min(end, (p + 1) * net.NR) - first)
+
+
+@kernel
+def _top_of_group(net, work, r, start, end):
+    top = work.space.dtype.type(-np.inf)
+    for p in range(start // net.NR, (end - 1) // net.NR + 1):
+        top = _highest(_piece(net, work, H, r, p, start, end), top)
+    return top
+
+
+@kernel
+def _begin_group(net, work, r, start, end):
+    """a - the highest of the group, in DELTA."""
+    top = _top_of_group(net, work, r, start, end)
+    for p in range(start // net.NR, (end - 1) // net.NR + 1):
+        a = _piece(net, work, H, r, p, start, end)
+        _subtract(a, top, _piece(net, work, DELTA, r, p, start, end))
+
+
+@kernel
+def _group(net, work, data, r, i, start, end):
+    """l of a group whose DELTA has e^(a - the highest), which becomes f - y."""
+    top, total = _top_of_group(net, work, r, start, end), work.space.dtype.type(0)
+    for p in range(start // net.NR, (end - 1) // net.NR + 1):
+        total = _sum(_piece(net, work, DELTA, r, p, start, end), total)
+    ln_sum, loss = log(total), work.space.dtype.type(0)
+    for p in range(start // net.NR, (end - 1) // net.NR + 1):
+        a = _piece(net, work, H, r, p, start, end)
+        f = _piece(net, work, DELTA, r, p, start, end)
+        _divide(f, total)
+        first = max(start, p * net.NR)
+        loss = _smoothed(data, end - start, first, i, top, ln_sum, a, f, loss)
+    return loss
+
+
+def grouped_cross_entropy(x, r0, r1, first):
+    """The same for the cross-entropy of each group of neighbouring outputs and its softmax."""
+    net, work, data = x.net, x.work, x.data
+    for r in range(r0, r1):
+        start = 0
+        for g in range(1, len(data.parameters)):
+            end = start + int(data.parameters[g])
+            _begin_group(net, work, r, start, end)
+            start = end
+    for p in range(_panels(net, work)):
+        _exp(_rows_of_panel(work, p, r0, r1))
+    for r in range(r0, r1):
+        i = sample(data, first + r)
+        weight, scale = _weight(x, i)
+        loss, start = work.space.dtype.type(0), 0
+        for g in range(1, len(data.parameters)):
+            end = start + int(data.parameters[g])
+            loss += _group(net, work, data, r, i, start, end)
+            start = end
+        for p in range(_panels(net, work)):
+            _scale(_row(net, work, DELTA, p, r), scale)
+            _clear(_padding(net, work, p, r))
+        work.losses[r] = np.float64(weight) * loss
+
+
+# Those that are not `terms`.
+LOSSES = {"cross_entropy": cross_entropy, "grouped_cross_entropy": grouped_cross_entropy}
