@@ -17,9 +17,7 @@ static _Thread_local struct {
 } counter __attribute__((tls_model("initial-exec")));
 
 /* Count from now on, and let the n-th allocation fail; 0: none. */
-void begin_counting(long n) {
-    counter.seen = 0, counter.failing = n, counter.is_counting = 1;
-}
+void begin_counting(long n) { counter.seen = 0, counter.failing = n, counter.is_counting = 1; }
 long end_counting(void) {
     counter.is_counting = 0;
     return counter.seen;
@@ -28,7 +26,8 @@ long end_counting(void) {
 static int must_be_granted(const void *caller) {
     Dl_info info;
     if (!dladdr(caller, &info) || !info.dli_fname) return 0;
-    return strstr(info.dli_fname, "libgomp") || strstr(info.dli_fname, "safetensors") || strstr(info.dli_fname, "/ld-linux");
+    return strstr(info.dli_fname, "libgomp") || strstr(info.dli_fname, "safetensors") ||
+           strstr(info.dli_fname, "/ld-linux");
 }
 
 static int fails(const void *caller) {

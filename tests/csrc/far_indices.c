@@ -19,7 +19,8 @@ static size_t item;
 
 /* Zero where it is read, and taken from the system only where it is written. */
 static void *promise(size_t size) {
-    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) {
         perror("mmap");
         exit(1);
@@ -68,7 +69,8 @@ int main(int argc, char **argv) {
     if (!kernels) return 1;
     const int64_t NR = kernels->NR, panel = (WIDTH - 1) / NR, first = panel * NR;
     fnn_layer layer = {.n_in = WIDTH, .n_out = WIDTH, .learning_rate_factor = 1};
-    fnn_matrix h = matrix(ROWS, WIDTH), gradient = matrix(WIDTH + 1, WIDTH), buf = matrix(WIDTH + 1, WIDTH);
+    fnn_matrix h = matrix(ROWS, WIDTH), gradient = matrix(WIDTH + 1, WIDTH),
+               buf = matrix(WIDTH + 1, WIDTH);
     fnn_activity out = {.h = matrix(ROWS, WIDTH), .delta = matrix(ROWS, WIDTH)};
     layer.W = matrix(WIDTH + 1, WIDTH), layer.Wt = matrix(WIDTH, WIDTH);
     layer.gradient = gradient.data, layer.state[0] = buf.data;
@@ -86,7 +88,8 @@ int main(int argc, char **argv) {
     for (int64_t r = 0; r < ROWS; r++)
         for (int64_t c = first; c < WIDTH; c++) set(&h, r, c, r), set(&out.delta, r, c, c % 5);
     const fnn_tile last = {panel, 1, panel, 1};
-    fnn_step step = {.rule = FNN_MOMENTUM, .first = 1, .last = 1, .learning_rate = 1, .momentum = 0.5};
+    fnn_step step = {
+        .rule = FNN_MOMENTUM, .first = 1, .last = 1, .learning_rate = 1, .momentum = 0.5};
     kernels->update(&layer, &h, &out.delta, ROWS, last, &step); /* leaves the gradient */
     double sums[2 * 64];
     kernels->squares(&layer, panel, sums);

@@ -34,9 +34,9 @@ static const char *kernel_name = "";
 
 /* All kernels that are given memory. */
 static const char *const NAMES[] = {
-    "fetch",  "gather",        "forward", "output", "loss",     "backward",    "update",        "squares",
-    "update_scaled", "pack",   "unpack",  "activate", "forward_row", "forward_lanes", "small_step",
-    "forward_sparse", "update_sparse"};
+    "fetch",       "gather",        "forward",       "output",         "loss",         "backward",
+    "update",      "squares",       "update_scaled", "pack",           "unpack",       "activate",
+    "forward_row", "forward_lanes", "small_step",    "forward_sparse", "update_sparse"};
 enum { N_NAMES = sizeof NAMES / sizeof NAMES[0] };
 static int64_t calls[N_NAMES];
 
@@ -61,8 +61,8 @@ static void on_fault(int signal) {
 /* `size` bytes, all zero. */
 static void *take(size_t size) {
     const size_t pages = (size + PAGE - 1) / PAGE * PAGE + (size == 0 ? PAGE : 0);
-    char *map = mmap(NULL, pages + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                     0);
+    char *map =
+        mmap(NULL, pages + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED || n_buffers == MOST_BUFFERS) fail("no memory for a buffer");
     mprotect(map, PAGE, PROT_NONE);
     mprotect(map + PAGE + pages, PAGE, PROT_NONE);
@@ -126,12 +126,14 @@ static fnn_input dense_input(int64_t n, int64_t n_in, int type) {
         const double x = i % 3 ? 0 : number();
         const float f = (float)x;
         const uint8_t u = (uint8_t)(256 * fabs(x));
-        memcpy(data + i * size, type == FNN_INPUT_U8    ? (void *)&u
-                                : type == FNN_INPUT_F32 ? (void *)&f
-                                                        : (void *)&x,
+        memcpy(data + i * size,
+               type == FNN_INPUT_U8    ? (void *)&u
+               : type == FNN_INPUT_F32 ? (void *)&f
+                                       : (void *)&x,
                (size_t)size);
     }
-    return (fnn_input){.data = data, .row_stride = n_in * size, .column_stride = size, .type = type};
+    return (fnn_input){
+        .data = data, .row_stride = n_in * size, .column_stride = size, .type = type};
 }
 
 static void put_integer(void *integers, int size, int64_t i, int64_t value) {
@@ -166,11 +168,16 @@ static fnn_input sparse_input(int64_t n, int64_t n_in, fnn_input X, int size) {
 /* Every loss and output that go together. */
 static const struct {
     int loss, output;
-} PAIRS[] = {{FNN_CROSS_ENTROPY, FNN_OUT_SOFTMAX},        {FNN_CROSS_ENTROPY, FNN_OUT_SOFTMAX},
-             {FNN_BINARY_CROSS_ENTROPY, FNN_OUT_SIGMOID}, {FNN_SQUARED_ERROR, FNN_OUT_SIGMOID},
-             {FNN_SQUARED_ERROR, FNN_OUT_IDENTITY},       {FNN_SQUARED_ERROR, FNN_OUT_EXP},
-             {FNN_POISSON, FNN_OUT_EXP},                  {FNN_ABSOLUTE_ERROR, FNN_OUT_IDENTITY},
-             {FNN_HUBER, FNN_OUT_IDENTITY},               {FNN_QUANTILE, FNN_OUT_IDENTITY}};
+} PAIRS[] = {{FNN_CROSS_ENTROPY, FNN_OUT_SOFTMAX},
+             {FNN_CROSS_ENTROPY, FNN_OUT_SOFTMAX},
+             {FNN_BINARY_CROSS_ENTROPY, FNN_OUT_SIGMOID},
+             {FNN_SQUARED_ERROR, FNN_OUT_SIGMOID},
+             {FNN_SQUARED_ERROR, FNN_OUT_IDENTITY},
+             {FNN_SQUARED_ERROR, FNN_OUT_EXP},
+             {FNN_POISSON, FNN_OUT_EXP},
+             {FNN_ABSOLUTE_ERROR, FNN_OUT_IDENTITY},
+             {FNN_HUBER, FNN_OUT_IDENTITY},
+             {FNN_QUANTILE, FNN_OUT_IDENTITY}};
 enum { N_PAIRS = sizeof PAIRS / sizeof PAIRS[0], LAYERS = 2 };
 
 static fnn_targets targets(int64_t n, int64_t n_out, int64_t choice) {
@@ -259,7 +266,6 @@ static void add_to_hash(const void *data, size_t size) { /* FNV-1a */
     for (size_t b = 0; b < size; b++) hash = (hash ^ ((const uint8_t *)data)[b]) * 1099511628211u;
 }
 
-
 /* In two shares of rows, as two threads take them. */
 static void rows_phase(network *net) {
     const fnn_dropout *dropout = net->with_dropout ? &net->dropout : NULL;
@@ -268,7 +274,8 @@ static void rows_phase(network *net) {
         const int64_t r0 = share * (net->n / 2), r1 = share ? net->n : net->n / 2;
         if (r0 == r1) continue;
         if (net->is_sparse) {
-            CALL(forward_sparse, &net->X, net->rows, dropout, &net->layers[0], dropout, &x[1], r0, r1);
+            CALL(forward_sparse, &net->X, net->rows, dropout, &net->layers[0], dropout, &x[1], r0,
+                 r1);
         } else {
             CALL(fetch, &net->X, net->rows, net->sizes[0], r0, r1);
             CALL(gather, &net->X, net->rows, dropout, &x[0].h, r0, r1);
@@ -276,7 +283,8 @@ static void rows_phase(network *net) {
         }
         CALL(forward, &net->layers[1], &x[1].h, NULL, &x[2], r0, r1);
         CALL(loss, &net->y, net->rows, 1.0 / (double)net->n, &x[2], r0, r1, net->losses);
-        CALL(backward, &net->layers[1], &x[2].delta, net->layers[0].activation, dropout, &x[1], r0, r1);
+        CALL(backward, &net->layers[1], &x[2].delta, net->layers[0].activation, dropout, &x[1], r0,
+             r1);
     }
 }
 
@@ -290,7 +298,8 @@ static void each_tile(network *net, int k, int is_scaled) {
             if (is_scaled)
                 CALL(update_scaled, &net->layers[k], tile, &net->step, 0.5);
             else
-                CALL(update, &net->layers[k], &net->x[k].h, &net->x[k + 1].delta, net->n, tile, &net->step);
+                CALL(update, &net->layers[k], &net->x[k].h, &net->x[k + 1].delta, net->n, tile,
+                     &net->step);
         }
     }
 }
@@ -354,7 +363,8 @@ static void predict(network *net) {
     for (int k = 0; k < LAYERS; k++) CALL(forward, &net->layers[k], &x[k].h, NULL, &x[k + 1], 0, n);
     CALL(output, net->y.output, &x[LAYERS], 0, n, f);
     add_to_hash(f, size);
-    CALL(forward_lanes, net->layers, LAYERS, net->y.output, &net->dense, net->rows, 0, n, scratch, f);
+    CALL(forward_lanes, net->layers, LAYERS, net->y.output, &net->dense, net->rows, 0, n, scratch,
+         f);
     add_to_hash(f, size);
     for (int k = 0; k < LAYERS; k++)
         for (int64_t p = 0, panels = panels_of(s[k + 1]); p < panels; p += MOST_GROUP)
@@ -393,8 +403,8 @@ static uint64_t run(network net) {
 static void try_both_ways(const network *net) {
     const int64_t *s = net->sizes;
     snprintf(case_name, sizeof case_name,
-             "%" PRId64 " rows of %" PRId64 "-%" PRId64 "-%" PRId64 ", choice %" PRId64, net->n, s[0],
-             s[1], s[2], net->choice);
+             "%" PRId64 " rows of %" PRId64 "-%" PRId64 "-%" PRId64 ", choice %" PRId64, net->n,
+             s[0], s[1], s[2], net->choice);
     at_end = 0;
     const uint64_t one = run(*net);
     at_end = 1;
@@ -428,7 +438,8 @@ static int sizes_to_try(int64_t *sizes, int all) {
 
 int main(int argc, char **argv) {
     /* (n, n_in, n_hidden, n_out) beside the one that varies */
-    static const int64_t OTHERS[][4] = {{1, 1, 1, 1}, {5, 7, 3, 2}, {33, 97, 50, 10}, {67, 9, 110, 49}};
+    static const int64_t OTHERS[][4] = {
+        {1, 1, 1, 1}, {5, 7, 3, 2}, {33, 97, 50, 10}, {67, 9, 110, 49}};
     int64_t sizes[MOST_SIZES * 2], choice = 0;
     if (argc < 4) {
         for (const char *const *isa = fnn_isas(); *isa; isa++) puts(*isa);
@@ -447,10 +458,13 @@ int main(int argc, char **argv) {
                 int64_t s[4];
                 memcpy(s, OTHERS[o], sizeof s);
                 s[dimension] = sizes[i];
-                for (int c = 0; c < (all ? 12 : 2); c++) try_case(s[0], s[1], s[2], s[3], choice += 7);
+                for (int c = 0; c < (all ? 12 : 2); c++)
+                    try_case(s[0], s[1], s[2], s[3], choice += 7);
             }
         }
     }
+    /* a sparse X whose W is too large for the caches, with and without dropout and update */
+    for (int i = 0; i < 3; i++) try_case(5, 9001, 500, 3, (const int[]){0, 27, 36}[i]);
     for (int i = 0; i < N_NAMES; i++)
         if (calls[i] == 0) fail("a kernel was never called");
     printf("%s %s: %" PRId64 " cases, %" PRId64 " buffers\n", argv[1], argv[2], n_cases, n_taken);

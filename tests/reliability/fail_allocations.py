@@ -1,11 +1,11 @@
-"""Lets every allocation of one operation fail in turn; to be run with failing_allocations.c preloaded.
+"""Lets every allocation of one operation fail in turn; failing_allocations.c must be preloaded.
 
 python fail_allocations.py OPERATION THREADS STRIDE
 
 An operation is tried on one model again and again, each time with another allocation failing, every
-STRIDE-th one. Each time it must raise MemoryError, or do without that memory; then do the same again,
-to the bits of a run in which nothing failed. Prints how many tries there were, how many of them raised
-MemoryError, and how many said it in other words.
+STRIDE-th one. Each time it must raise MemoryError, or do without that memory; then do the same
+again, to the bits of a run in which nothing failed. Prints how many tries there were, how many of
+them raised MemoryError, and how many said it in other words.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main(name: str, n_threads: int, stride: int) -> None:
     numbers = [ctypes.c_long(n) for n in range(100_000)]
 
     def counted(n: int) -> bytes | type[Exception]:
-        """The operation's result, or MemoryError, or SystemError for other words; all else is an error."""
+        """The operation's result, or MemoryError, or SystemError for other words."""
         net.weights, net.biases = weights, biases
         try:
             begin(numbers[n])

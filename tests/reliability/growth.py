@@ -24,11 +24,11 @@ Y = RNG.integers(0, 3, 300)
 WITH_NAN = np.where(X > 0.99, np.nan, X)
 
 
+MALLINFO = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
 class Mallinfo(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keep".split()
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in MALLINFO.split()]
 
 
 def held() -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""fastnn built anew with a sanitizer, in an environment of its own beside the one that runs the tests.
+"""fastnn built anew with a sanitizer, in an environment of its own.
 
-The environment sees all packages of the one outside, but for fastnn, of which it has its own.
+It sees all packages of the environment that runs the tests, but for fastnn, of which it has its own.
 """
 
 from __future__ import annotations
@@ -44,17 +44,39 @@ def library(name: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def clang_library(name: str) -> str | None:
-    """Where clang has its library of that name; None if it, or clang, is not there."""
+def archer() -> str | None:
+    """The library that tells ThreadSanitizer what OpenMP orders; None if clang is without it."""
     if shutil.which("clang") is None:
         return None
-    command = ["clang", f"-print-file-name={name}"]
-    path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    return path if os.path.isabs(path) else None
+    command = ["clang", "-print-resource-dir"]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    folders = Path(run.stdout.strip()).parents
+    return next((str(f / "libarcher.so") for f in folders if (f / "libarcher.so").exists()), None)
+
+
+def interpreter_with_thread_sanitizer(python: Path) -> Path:
+    """A second interpreter beside `python`, linked with the sanitizer's runtime, as clang wants it.
+
+    The interpreter's own code is not instrumented; its locks, being pthread's, are seen.
+    """
+    program, source = python.with_name("python-tsan"), python.with_name("main.c")
+    source.write_text(
+        "int Py_BytesMain(int, char **);"
+        "int main(int argc, char **argv) { return Py_BytesMain(argc, argv); }"
+    )
+    folder = sysconfig.get_config_var("LIBDIR")
+    library = [f"-L{folder}", f"-lpython{sysconfig.get_python_version()}", f"-Wl,-rpath,{folder}"]
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        static = Path(sysconfig.get_config_var("LIBPL")) / sysconfig.get_config_var("LIBRARY")
+        library = ["-Wl,--whole-archive", str(static), "-Wl,--no-whole-archive"]
+    library += ["-ldl", "-lm", "-lpthread", "-lutil"]
+    flags = ["-fsanitize=thread", "-rdynamic"]
+    subprocess.run(["clang", *flags, str(source), *library, "-o", str(program)], check=True)
+    return program
 
 
 def check_that_it_is_used(python: Path, environment: Mapping[str, str], *symbols: str) -> None:
-    """Raises AssertionError unless that interpreter imports an extension that calls the sanitizer."""
+    """AssertionError unless that interpreter imports an extension that calls the sanitizer."""
     code = "from fastnn.backends import _team; print(_team.__file__)"
     command = [python, "-c", code]
     run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)

@@ -37,7 +37,7 @@ def test_predictions_of_more_than_2_to_the_31_elements(
 def test_rows_beyond_2_to_the_31_elements(
     compiled_backend: str, dtype: str, tmp_path: Path, tally: Callable[..., None]
 ) -> None:
-    """Rows far apart, the last beyond 2³¹ elements of a file, give the bits of rows side by side."""
+    """Rows far apart, the last beyond 2³¹ elements, give the bits of rows side by side."""
     n, n_in, rng = 40, 500, np.random.default_rng(0)
     X = sparse_file(tmp_path / "X", (n, FAR // (n - 1) + 1), dtype)[:, :n_in]
     X[:] = rng.integers(0, 256, (n, n_in))
@@ -55,7 +55,7 @@ def test_rows_beyond_2_to_the_31_elements(
 def test_sparse_elements_beyond_2_to_the_31(
     compiled_backend: str, tmp_path: Path, tally: Callable[..., None]
 ) -> None:
-    """Rows of a sparse X whose elements lie beyond the 2³¹st give the results of their dense rows."""
+    """Rows of a sparse X with elements beyond the 2³¹st give the bits of dense rows."""
     n_in, n_rows, per_row = 2**16, 40, 50
     n_full = FAR // n_in + 1  # rows that only take up room
     indptr = np.concatenate(

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().with_name("growth.py")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in /proc")
 @pytest.mark.parametrize("backend", fastnn.available_backends())
 def test_nothing_grows_with_use(backend: str, tally: Callable[..., None]) -> None:
-    """Memory, threads and file descriptors do not grow over 2,000 predictions, 200 fits, 500 errors."""
+    """Memory, threads and files do not grow over 2,000 predictions, 200 fits, 500 errors."""
     run = subprocess.run(
         [sys.executable, SCRIPT, backend], check=True, capture_output=True, text=True
     )
@@ -24,8 +24,8 @@ def test_nothing_grows_with_use(backend: str, tally: Callable[..., None]) -> Non
         n = growth["n"]
         assert growth["threads"] == 0, (name, growth)
         assert growth["files"] == 0, (name, growth)
-        # The smallest block is 32 bytes, and would show if one in four calls lost it. Python's lists
-        # of free objects fill up slowly: some 50 in 500 errors of nine kinds, to none after 2,000.
+        # The smallest block is 32 bytes: it would show if one in four calls lost it. Python's lists
+        # of free objects fill up slowly: some 50 in 500 errors of nine kinds, none after 2,000.
         assert growth["malloc"] < 8 * n, (name, growth)
         assert growth["objects"] < n / 4, (name, growth)
         assert growth["resident"] < 4 << 20, (name, growth)

@@ -1,4 +1,4 @@
-"""The kernels alone, compiled into programs of tests/csrc, on memory that is guarded or far away."""
+"""The kernels alone, in programs of tests/csrc, on memory that is guarded or far away."""
 
 import os
 import subprocess

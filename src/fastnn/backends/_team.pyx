@@ -19,7 +19,7 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends._kernels cimport (
     FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
     fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
-    fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run, fnn_rows,
+    fnn_dropout, fnn_flag, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run, fnn_rows,
     fnn_step, fnn_thread_seconds,
 )
 
@@ -32,13 +32,13 @@ cdef extern from "omp.h" nogil:
 
 # A fork takes only the thread that calls it along, and the others would be waited for for ever:
 # the child of a process in which a team has worked goes on with one thread. The bits are the same.
-cdef bint team_has_worked = False
+cdef fnn_flag team_has_worked
 cdef bint team_is_lost = False
 
 
 def _after_fork_in_child():
     global team_is_lost
-    team_is_lost = team_has_worked
+    team_is_lost = fnn_flag_get(&team_has_worked)
 
 
 if hasattr(os, "register_at_fork"):
@@ -374,11 +374,10 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
 
 cdef int possible(int n_threads) noexcept nogil:
     """The size of the team that is about to work."""
-    global team_has_worked
     if team_is_lost:
         return 1
     if n_threads > 1:
-        team_has_worked = True
+        fnn_flag_set(&team_has_worked, 1)
     return n_threads
 
 
