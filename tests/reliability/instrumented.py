@@ -1,6 +1,6 @@
 """fastnn built anew with a sanitizer, in an environment of its own.
 
-It sees all packages of the environment that runs the tests, but for fastnn, of which it has its own.
+It sees all packages of the environment that runs the tests, but has a fastnn of its own.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends._kernels cimport (
     FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_columns, fnn_counter_add,
     fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore,
-    fnn_dropout, fnn_flag, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run, fnn_rows,
-    fnn_step, fnn_thread_seconds,
+    fnn_dropout, fnn_flag, fnn_flag_get, fnn_flag_set, fnn_layer, fnn_plus_losses, fnn_pool_run,
+    fnn_rows, fnn_step, fnn_thread_seconds,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
