@@ -1,7 +1,6 @@
 /* To be preloaded: lets one chosen allocation of the calling thread fail. glibc only.
  *
- * The libraries of OpenMP and of safetensors (Rust) and the dynamic linker end the process where they get no memory:
- * theirs are granted. */
+ * OpenMP's library and the dynamic linker end the process where they get no memory; theirs are granted. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,8 +25,7 @@ long end_counting(void) {
 static int must_be_granted(const void *caller) {
     Dl_info info;
     if (!dladdr(caller, &info) || !info.dli_fname) return 0;
-    return strstr(info.dli_fname, "libgomp") || strstr(info.dli_fname, "safetensors") ||
-           strstr(info.dli_fname, "/ld-linux");
+    return strstr(info.dli_fname, "libgomp") || strstr(info.dli_fname, "/ld-linux");
 }
 
 static int fails(const void *caller) {
