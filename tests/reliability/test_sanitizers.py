@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import instrumented
 import pytest
+
+from reliability import instrumented
 
 ROOT = instrumented.ROOT
 THREADS = Path(__file__).resolve().with_name("threads.py")
