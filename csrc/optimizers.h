@@ -110,11 +110,14 @@ typedef struct {
     int64_t rows, vectors, ld;
 } step_rows;
 
-static ALWAYS_INLINE void each_vector(rule *update, const step_vectors *s, step_rows x) {
+/* For a rule with so many arrays of state. */
+static ALWAYS_INLINE void each_vector(rule *update, const int n_states, const step_vectors *s,
+                                      step_rows x) {
     if (x.vectors * VL == x.ld) x.vectors *= x.rows, x.rows = 1;
     for (int64_t r = 0; r < x.rows; r++)
         for (int64_t i = r * x.ld; i < r * x.ld + x.vectors * VL; i += VL)
-            update(s, x.W + i, x.p + i, x.q + i, v_load(x.g + i));
+            update(s, x.W + i, n_states > 0 ? x.p + i : NULL, n_states > 1 ? x.q + i : NULL,
+                   v_load(x.g + i));
 }
 
 /* Loshchilov and Hutter, Decoupled weight decay (2019):  W -= learning_rate weight_decay W */
@@ -133,14 +136,14 @@ static void optimize(const fnn_step *step, double learning_rate_factor, step_row
         decay_weights(step->decay * learning_rate_factor,
                       (step_rows){x.W, NULL, NULL, NULL, n_weights, x.vectors, x.ld});
     switch (step->rule) {
-    case FNN_SGD: each_vector(sgd, &s, x); break;
-    case FNN_MOMENTUM: each_vector(momentum, &s, x); break;
-    case FNN_NESTEROV: each_vector(nesterov, &s, x); break;
-    case FNN_ADAGRAD: each_vector(adagrad, &s, x); break;
-    case FNN_RMSPROP: each_vector(rmsprop, &s, x); break;
-    case FNN_RMSPROP_MOMENTUM: each_vector(rmsprop_momentum, &s, x); break;
-    case FNN_ADAM: each_vector(adam, &s, x); break;
-    case FNN_LION: each_vector(lion, &s, x); break;
+    case FNN_SGD: each_vector(sgd, 0, &s, x); break;
+    case FNN_MOMENTUM: each_vector(momentum, 1, &s, x); break;
+    case FNN_NESTEROV: each_vector(nesterov, 1, &s, x); break;
+    case FNN_ADAGRAD: each_vector(adagrad, 1, &s, x); break;
+    case FNN_RMSPROP: each_vector(rmsprop, 1, &s, x); break;
+    case FNN_RMSPROP_MOMENTUM: each_vector(rmsprop_momentum, 2, &s, x); break;
+    case FNN_ADAM: each_vector(adam, 2, &s, x); break;
+    case FNN_LION: each_vector(lion, 1, &s, x); break;
     }
 }
 

@@ -354,7 +354,7 @@ static ALWAYS_INLINE vec v_load(const real *p) {
     return x;
 }
 static ALWAYS_INLINE void v_store(real *p, vec a) { *p = a; }
-static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? *p : 0; }
+static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? v_load(p) : 0; }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
     if (n > 0) *p = a;
 }

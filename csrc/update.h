@@ -82,8 +82,9 @@ static void sum_few_columns(const update_task *u, int64_t block, real *g) {
 static void begin_square(const update_task *u, int64_t block, int64_t panel, real *g) {
     const fnn_matrix *W = &u->layer->W;
     const int64_t rows = block_rows(u, block) + has_bias_row(u, block);
+    if (u->step->first) return;
     const real *sums = (real *)u->layer->gradient + (at(W, panel, block * NR) - (real *)W->data);
-    if (!u->step->first) copy_rows(g, sums, rows, panel_vectors(W, panel), W->ld);
+    copy_rows(g, sums, rows, panel_vectors(W, panel), W->ld);
 }
 
 /* The optimizer on rows of W, from `row` on, of one panel, with the gradient g. The first `count` rows
@@ -95,7 +96,8 @@ static void optimize_rows(const update_task *u, int64_t panel, int64_t row, int6
     const int64_t offset = at(W, panel, row) - (real *)W->data;
     real *w = (real *)W->data + offset, *p = layer->state[0], *q = layer->state[1];
     optimize(u->step, layer->learning_rate_factor,
-             (step_rows){w, p + offset, q + offset, g, rows, panel_vectors(W, panel), W->ld},
+             (step_rows){w, p ? p + offset : NULL, q ? q + offset : NULL, g, rows,
+                         panel_vectors(W, panel), W->ld},
              count);
 }
 

@@ -35,7 +35,11 @@ cdef class Memory:
         cdef void *block = fnn_take(size)
         if block == NULL:
             raise MemoryError(f"fastnn could not allocate {size} bytes")
-        self.blocks.append(<size_t> block)
+        try:
+            self.blocks.append(<size_t> block)
+        except MemoryError:
+            free(block)
+            raise
         return block
 
     def __dealloc__(self):
