@@ -166,7 +166,7 @@ static void build_layer(network *net, int k) {
     fnn_layer *layer = &net->layers[k];
     fnn_activity *out = &net->x[k + 1];
     *layer = (fnn_layer){.n_in = n_in, .n_out = n_out, .learning_rate_factor = 1};
-    layer->activation = k < LAYERS - 1 ? (int)(net->choice % (FNN_MISH + 1)) : FNN_IDENTITY;
+    layer->activation.kind = k < LAYERS - 1 ? (int)(net->choice % (FNN_MISH + 1)) : FNN_IDENTITY;
     layer->W = matrix(n_in + 1, n_out);
     if (k > 0) layer->Wt = matrix(n_out, n_in);
     if (net->step.rule != FNN_SGD) layer->state[0] = matrix(n_in + 1, n_out).data;
@@ -174,12 +174,12 @@ static void build_layer(network *net, int k) {
         layer->state[1] = matrix(n_in + 1, n_out).data;
     if (net->in_parts || !net->step.update) layer->gradient = matrix(n_in + 1, n_out).data;
     out->h = matrix(net->n, n_out), out->delta = matrix(net->n, n_out);
-    if (k < LAYERS - 1 && (fnn_needs_a(layer->activation) || net->with_dropout))
+    if (k < LAYERS - 1 && (fnn_needs_a(layer->activation.kind) || net->with_dropout))
         out->a = matrix(net->n, n_out);
     if (k < LAYERS - 1 && net->skip_zeros) {
         out->h.nonzero = zero_bits(&out->h);
         out->delta.nonzero =
-            layer->activation == FNN_RELU ? out->h.nonzero : zero_bits(&out->delta);
+            layer->activation.kind == FNN_RELU ? out->h.nonzero : zero_bits(&out->delta);
     }
     const void *W = reals(n_in * n_out, -1);
     CALL(pack, W, reals(n_out, -1), layer);
