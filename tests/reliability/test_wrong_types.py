@@ -12,7 +12,7 @@ import pytest
 from conftest import blobs, flat_of
 
 import fastnn
-from fastnn import callbacks, datasets, losses, metrics, optimizers, schedules, streams
+from fastnn import callbacks, custom, datasets, losses, metrics, optimizers, schedules, streams
 
 X, Y = blobs(8, 3, 2)
 
@@ -134,6 +134,24 @@ def loss(name, output):
     return call
 
 
+def registration(kind):
+    """A row's call: the function goes again, so that the rows after it have but built-in names."""
+
+    def call(name="tried", **given):
+        registered = custom._registered[kind]
+        before = dict(registered)
+        try:
+            getattr(fastnn, kind)(name=name, **given)
+        except (TypeError, ValueError):
+            assert registered == before
+            raise
+        finally:
+            registered.clear()
+            registered.update(before)
+
+    return call
+
+
 def stream(make):
     return with_net(lambda net, **given: net.fit(make(**given), epochs=1))
 
@@ -197,6 +215,18 @@ ROWS = {
     "MLP.summary": (method("summary"), {}, {}),
     "MLP.weights": (set_property("weights"), {}, {"value": "nothing"}),
     "MLP.biases": (set_property("biases"), {}, {"value": "nothing"}),
+    "activation": (
+        registration("activation"),
+        {"f": lambda a: a * a},
+        {"f": "decorator", "derivative": "none", "name": "name"},
+    ),
+    "loss": (
+        registration("loss"),
+        {"f": lambda f, y: (f - y) * (f - y)},
+        {
+            "f": "decorator", "derivative": "none", "name": "name", "output": "nothing",
+        },
+    ),
     "load": (
         lambda **given: fastnn.load(**given),
         {"path": "model"},
@@ -221,6 +251,11 @@ ROWS = {
     "losses.AbsoluteError": (loss("AbsoluteError", "identity"), {}, {}),
     "losses.Huber": (loss("Huber", "identity"), {}, {"delta": "positive"}),
     "losses.Quantile": (loss("Quantile", "identity"), {}, {"quantiles": "nothing"}),
+    "losses.GroupedCrossEntropy": (
+        loss("GroupedCrossEntropy", "identity"),
+        {},
+        {"label_smoothing": "smoothing", "sizes": "no groups"},
+    ),
     "optimizers.SGD": (
         optimizer("SGD"),
         {},
@@ -340,6 +375,9 @@ ACCEPTED |= {
     "folder": {"empty text", *EMPTY},
     "path or None": {"None"},
     "returns": {"function that returns text"},
+    "decorator": {"None"},
+    "name": {"text"},
+    "no groups": EMPTY,
     "seed or None": {"0", "1", "None"},
 }
 # Public in their modules, but not for users to call: bases, what others are made of, type names.
@@ -349,8 +387,8 @@ WITHOUT_ROW = {
     "callbacks.Run", "callbacks.WeightAverage", "callbacks.History",
     "losses.Loss", "losses.LabelLoss", "losses.get", "losses.with_smoothing",
     "losses.without_smoothing",
-    "metrics.accuracy", "metrics.top_k", "metrics.log_loss", "metrics.r2", "metrics.mae",
-    "metrics.collect", "metrics.scores",
+    "metrics.accuracy", "metrics.accuracy_of_groups", "metrics.top_k", "metrics.log_loss",
+    "metrics.r2", "metrics.mae", "metrics.collect", "metrics.scores",
     "optimizers.Rule", "optimizers.get",
     "schedules.Rates", "schedules.get",
     "streams.StreamedSamples", "streams.Loader",
