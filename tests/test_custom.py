@@ -396,6 +396,22 @@ def test_loading_without_the_function_says_what_to_register(tmp_path):
     )
     assert "unknown activation 'snake(frequency=1.0)'" in done.stderr
     assert "fastnn.activation" in done.stderr
+    assert "ModelFileError" in done.stderr
+    assert "is damaged" not in done.stderr
+
+
+@pytest.mark.parametrize("parameter", ["frequencz", "self"])
+def test_loading_with_a_function_of_other_parameters(tmp_path, parameter):
+    """In the file, whose lengths must stay, the parameter has another name of as many letters."""
+    net = fastnn.MLP((2, 3, 1), snake(frequency=2.0), "identity")
+    net.save(tmp_path / "m")
+    content = (tmp_path / "m").read_bytes()
+    other = f"snake({parameter}=2.0".ljust(len("snake(frequency=2.0"), "0")
+    changed = content.replace(b"snake(frequency=2.0", other.encode())
+    assert changed != content
+    (tmp_path / "m").write_bytes(changed)
+    with pytest.raises(fastnn.ModelFileError, match=r"not in this process.*(argument|parameter)"):
+        fastnn.load(tmp_path / "m")
 
 
 SCRIPT = """

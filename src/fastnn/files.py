@@ -27,7 +27,7 @@ import numpy as np
 from . import container
 from .container import Header, Tensor
 from .container import ModelFileError as ModelFileError
-from .network import DTYPES, Network, known
+from .network import DTYPES, Network, activation_name, known
 from .turns import PARAMETERS
 
 if TYPE_CHECKING:
@@ -223,6 +223,16 @@ def _network(architecture: Any) -> Network:
         raise ModelFileError(f"is damaged: its architecture: layer_sizes are {sizes!r}")
     if not isinstance(activations, list):
         raise ModelFileError(f"is damaged: its architecture: activations are {activations!r}")
+    for name in activations:
+        try:
+            activation_name(name)
+        except (
+            TypeError,
+            ValueError,
+        ) as error:  # TypeError: it has other parameters
+            raise ModelFileError(
+                f"needs what is not in this process: its architecture: {error}"
+            ) from None
     try:
         return Network(sizes, activations, output, known(dtype, DTYPES, "dtype"))
     except ValueError as error:

@@ -171,6 +171,7 @@ def losses_of(history):
     return history["loss"], history.get("val_accuracy")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("examples", EXAMPLES)
 def test_call_sequences(examples, tally):
     """Any sequence of fit, train_on_batch, predict, save, load, pickle, new weights and wrong calls

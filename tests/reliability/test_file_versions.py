@@ -24,6 +24,7 @@ def test_files_of_earlier_versions(path, tally, compiled_backend):
     tally("files")
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoints_of_earlier_versions(name, tally):
     """A run goes on from a checkpoint of every released version as if never interrupted."""
