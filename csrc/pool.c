@@ -6,8 +6,6 @@
  * 0.1 ms. Here nobody waits for a helper that has not begun. */
 #include "pool.h"
 #include "team.h"
-#include <pthread.h>
-#include <signal.h>
 
 static struct {
     pthread_mutex_t in_use; /* held by the one caller that has the helpers */
@@ -70,19 +68,10 @@ static void *help(void *number) {
     return NULL;
 }
 
-/* A new thread, if the system grants one; signals stay with the threads that were there before. */
-static int start(pthread_t *thread, void *(*run)(void *), void *argument) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    const int error = pthread_create(thread, NULL, run, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0;
-}
-
 static void hire(int helpers) {
     pthread_t thread;
-    while (pool.helpers < helpers && start(&thread, help, (void *)(intptr_t)(pool.helpers + 1))) {
+    while (pool.helpers < helpers &&
+           fnn_start_thread(&thread, help, (void *)(intptr_t)(pool.helpers + 1))) {
         pthread_detach(thread);
         pool.helpers++;
     }
@@ -107,24 +96,4 @@ void fnn_pool_run(int size, fnn_work *work, void *context) {
     atomic_store(&pool.job, 0);
     for (int spins = 0; atomic_load(&pool.inside) > 0; spins++) fnn_relax(spins);
     pthread_mutex_unlock(&pool.in_use);
-}
-
-struct call {
-    fnn_work *work;
-    void *context;
-    int number;
-};
-
-static void *make(void *argument) {
-    const struct call *call = argument;
-    call->work(call->context, call->number);
-    return NULL;
-}
-
-int fnn_call_on_new_thread(fnn_work *work, void *context, int number) {
-    struct call call = {work, context, number};
-    pthread_t thread;
-    if (!start(&thread, make, &call)) return 0;
-    pthread_join(thread, NULL);
-    return 1;
 }

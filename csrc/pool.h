@@ -2,7 +2,7 @@
 #ifndef FNN_POOL_H
 #define FNN_POOL_H
 
-typedef void fnn_work(void *context, int thread);
+#include "thread.h"
 
 /* Calls work(context, 0) here and work(context, t), 0 < t < size, on those helpers that come while
  * it lasts; returns when every call that began has ended. Whatever `size` says, a call of `work`
@@ -11,9 +11,5 @@ void fnn_pool_run(int size, fnn_work *work, void *context);
 
 /* For the child of a fork, which has none of its parent's helpers: the next call hires new ones. */
 void fnn_pool_forget(void);
-
-/* Calls work(context, number) on a new thread and waits for it; 0, without a call, if there is none
- * to be had. */
-int fnn_call_on_new_thread(fnn_work *work, void *context, int number);
 
 #endif

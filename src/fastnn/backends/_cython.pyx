@@ -16,9 +16,11 @@ from fastnn.backends._kernels cimport (
     open_input,
 )
 from fastnn.backends._first_layer cimport FirstLayer
+from fastnn.backends._prediction cimport (
+    BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, predict, prediction,
+)
 from fastnn.backends._team cimport (
-    BLOCK_ROWS, BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, Tiles, first_layer, network_pass, predict,
-    prediction, train, training_run,
+    BLOCK_ROWS, Tiles, first_layer, network_pass, train, training_run,
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas

@@ -136,11 +136,13 @@ cdef extern from "team.h" nogil:
     uint64_t fnn_denormals_off()
     void fnn_denormals_restore(uint64_t)
 
-cdef extern from "pool.h" nogil:
+cdef extern from "thread.h" nogil:
     ctypedef void (*fnn_work)(void *context, int number) noexcept nogil
+    int fnn_call_on_new_thread(fnn_work work, void *context, int number)
+
+cdef extern from "pool.h" nogil:
     void fnn_pool_run(int size, fnn_work work, void *context)
     void fnn_pool_forget()
-    int fnn_call_on_new_thread(fnn_work work, void *context, int number)
 
 
 cdef class Memory:

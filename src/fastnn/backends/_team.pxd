@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_dropout, fnn_flag,
+    Kernels, Memory, fnn_activity, fnn_barrier, fnn_columns, fnn_dropout, fnn_flag,
     fnn_input, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
@@ -13,7 +13,6 @@ cdef enum:
     BLOCK_ROWS = 256
     # At most so much of X is fetched ahead: more would drive the weights out of that cache.
     FETCH_BYTES = 1 << 18
-    PANELS = 4  # of a layer's output for one row: what a thread takes at a time
 
 
 # Some columns of the first layer: views of its matrices, and of Wt of the layer above.
@@ -99,27 +98,5 @@ ctypedef struct training_run:
     double *core_shares
 
 
-# How the work of a prediction is cut: BY_BLOCKS of rows, each through the whole network; IN_LANES,
-# so too, by the kernel for narrow networks; one row BY_PANELS of the layers' outputs.
-cdef enum:
-    BY_BLOCKS, IN_LANES, BY_PANELS
-
-
-# Rows 0:n of X, or rows.order[0:n], through the network.
-ctypedef struct prediction:
-    network_pass net
-    fnn_rows rows
-    int64_t n, block, least_block, multiple  # rows; how many are taken together
-    int how, size  # threads
-    bint is_sparse
-    double flops_per_row
-    fnn_counter taken, done  # rows, or groups of panels
-    char *scratch  # scratch_size bytes for each thread, for IN_LANES
-    size_t scratch_size
-    char *f  # (n, n_out)
-    size_t f_row_size
-    double *losses  # (n,), or NULL
-
-
+cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil
 cdef void train(training_run *run, int n_threads) noexcept nogil
-cdef void predict(prediction *p) noexcept nogil

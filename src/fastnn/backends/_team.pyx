@@ -6,8 +6,6 @@ no need of the others. In the second they share the weights: each tile of dW sum
 and updates its weights on the spot. A barrier ends either phase. Clipping by the norm of all
 gradients makes three of the second one: gradients, their squares, updates.
 
-A prediction is pieces of work that threads take one after the other, from a counter.
-
 Which thread computed what leaves no trace in the bits.
 """
 import os
@@ -20,11 +18,9 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends import forks
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, Kernels, Memory, fnn_activity, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
-    fnn_counter_add, fnn_counter_get, fnn_counter_move, fnn_counter_wait, fnn_denormals_off,
-    fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels, fnn_layer,
-    fnn_plus_losses, fnn_pool_forget, fnn_pool_run, fnn_rows, fnn_step, fnn_thread_seconds,
-    fnn_work,
+    FNN_ADAM, Kernels, Memory, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
+    fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels,
+    fnn_layer, fnn_plus_losses, fnn_rows, fnn_step, fnn_thread_seconds, fnn_work,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
@@ -43,7 +39,6 @@ cdef bint is_forked = forks.is_child
 def _after_fork_in_child():
     global is_forked
     is_forked = True
-    fnn_pool_forget()
 
 
 if hasattr(os, "register_at_fork"):
@@ -401,95 +396,6 @@ cdef void train(training_run *run, int n_threads) noexcept nogil:
     run.took, run.core_share = omp_get_wtime() - begin, 1
     for thread in range(n_threads):
         run.core_share = min(run.core_share, run.core_shares[thread])
-
-
-cdef bint take_rows(prediction *p, int64_t *r0, int64_t *r1) noexcept nogil:
-    """The next block of rows; they get smaller, so that all threads end at about the same time."""
-    cdef int64_t share
-    r0[0] = fnn_counter_get(&p.taken)
-    while r0[0] < p.n:
-        share = p.block
-        if p.size > 1:
-            share = max(p.least_block, (p.n - r0[0]) // (2 * p.size))
-            share = min(p.block, (share + p.multiple - 1) // p.multiple * p.multiple)
-        r1[0] = min(p.n, r0[0] + share)
-        if fnn_counter_move(&p.taken, r0, r1[0]):
-            return True
-    return False
-
-
-cdef bint predict_block(prediction *p, int thread, int64_t r0, int64_t r1) noexcept nogil:
-    """Rows r0:r1 through the whole network, in rows of the workspace that are the thread's own."""
-    cdef int64_t start = thread * p.block, end = start + r1 - r0
-    cdef fnn_rows rows
-    cdef fnn_activity *out = &p.net.activity[p.net.n_layers]
-    rows.order, rows.first = p.rows.order, p.rows.first + r0 - start
-    if not forward_rows(&p.net, rows, start, end):
-        return False
-    p.net.kernels.output(p.net.output, out, start, end, p.f + r0 * p.f_row_size)
-    if p.losses != NULL:
-        p.net.kernels.loss(&p.net.y, rows, 1.0, out, start, end, p.losses + r0 - start)
-    return True
-
-
-cdef bint predict_in_lanes(prediction *p, int thread, int64_t r0, int64_t r1) noexcept nogil:
-    cdef char *scratch = p.scratch + thread * p.scratch_size
-    if p.net.kernels.forward_lanes(p.net.layers, p.net.n_layers, p.net.output, &p.net.X, p.rows,
-                                   r0, r1, scratch, p.f + r0 * p.f_row_size):
-        return True
-    fnn_flag_set(&p.net.invalid_X, 1)
-    return False
-
-
-cdef void predict_panels(prediction *p) noexcept nogil:
-    """Row 0, its input already gathered, up to the output layer's a: groups of PANELS panels, layer
-    by layer, no layer before all of the one below is done."""
-    cdef int64_t t = fnn_counter_add(&p.taken, 1), before = 0, panels, groups, p0
-    cdef int64_t NR = p.net.kernels.NR
-    cdef int k
-    for k in range(p.net.n_layers):
-        panels = (p.net.layers[k].n_out + NR - 1) // NR
-        groups = (panels + PANELS - 1) // PANELS
-        while t < before + groups:
-            fnn_counter_wait(&p.done, before)
-            p0 = (t - before) * PANELS
-            p.net.kernels.forward_row(&p.net.layers[k], &p.net.activity[k].h,
-                                      &p.net.activity[k + 1], p0, min(panels, p0 + PANELS))
-            fnn_counter_add(&p.done, 1)
-            t = fnn_counter_add(&p.taken, 1)
-        before += groups
-    fnn_counter_wait(&p.done, before)
-
-
-cdef void predict_team(void *context, int thread) noexcept nogil:
-    """What every thread does, denormals off: a block, or group of panels, until none is left."""
-    cdef prediction *p = <prediction *> context
-    cdef uint64_t mode = fnn_denormals_off()
-    cdef int64_t r0, r1
-    cdef bint valid = True
-    if p.how == BY_PANELS:
-        predict_panels(p)
-    else:
-        while valid and take_rows(p, &r0, &r1):
-            if p.how == IN_LANES:
-                valid = predict_in_lanes(p, thread, r0, r1)
-            else:
-                valid = predict_block(p, thread, r0, r1)
-    fnn_denormals_restore(mode)
-
-
-cdef void predict(prediction *p) noexcept nogil:
-    cdef uint64_t mode
-    if p.how != BY_PANELS:
-        fnn_pool_run(p.size, predict_team, p)
-        return
-    mode = fnn_denormals_off()
-    if p.net.kernels.gather(&p.net.X, p.rows, NULL, &p.net.activity[0].h, 0, 1):
-        fnn_pool_run(p.size, predict_team, p)
-        p.net.kernels.output(p.net.output, &p.net.activity[p.net.n_layers], 0, 1, p.f)
-    else:
-        fnn_flag_set(&p.net.invalid_X, 1)
-    fnn_denormals_restore(mode)
 
 
 # So many rounds of multiply-adds on registers.

@@ -1,0 +1,33 @@
+"""The work of a prediction; see _prediction.pyx."""
+from libc.stdint cimport int64_t
+
+from fastnn.backends._kernels cimport fnn_counter, fnn_rows
+from fastnn.backends._team cimport network_pass
+
+cdef enum:
+    PANELS = 4  # of a layer's output for one row: what a thread takes at a time
+
+
+# How the work of a prediction is cut: BY_BLOCKS of rows, each through the whole network; IN_LANES,
+# so too, by the kernel for narrow networks; one row BY_PANELS of the layers' outputs.
+cdef enum:
+    BY_BLOCKS, IN_LANES, BY_PANELS
+
+
+# Rows 0:n of X, or rows.order[0:n], through the network.
+ctypedef struct prediction:
+    network_pass net
+    fnn_rows rows
+    int64_t n, block, least_block, multiple  # rows; how many are taken together
+    int how, size  # threads
+    bint is_sparse
+    double flops_per_row
+    fnn_counter taken, done  # rows, or groups of panels
+    char *scratch  # scratch_size bytes for each thread, for IN_LANES
+    size_t scratch_size
+    char *f  # (n, n_out)
+    size_t f_row_size
+    double *losses  # (n,), or NULL
+
+
+cdef void predict(prediction *p) noexcept nogil
