@@ -74,10 +74,10 @@ def table(rows: dict[str, Row]) -> str:
 
 def main(options: list[str]) -> int:
     plugin = Rows()
-    code = pytest.main(
-        ["-q", "-m", "long or not long", "tests/reliability", *options], plugins=[plugin]
-    )
-    text = table(plugin.rows)
+    is_quick = options == ["--quick"]
+    which, options = ("not long", []) if is_quick else ("long or not long", options)
+    code = pytest.main(["-q", "-m", which, "tests/reliability", *options], plugins=[plugin])
+    text = f"{'The quick rows' if is_quick else 'All rows'}, as last run:\n\n{table(plugin.rows)}"
     print(text)
     if not options:
         head, begin, rest = PAGE.read_text().partition(BEGIN)
