@@ -1,6 +1,7 @@
 /* To be preloaded: lets one chosen allocation of the calling thread fail. glibc only.
  *
- * OpenMP's library and the dynamic linker end the process where they get no memory; theirs are granted. */
+ * OpenMP's library and the dynamic linker end the process where they get no memory, and NumPy crashes where it gets none
+ * for what it notes beside its arrays: theirs are granted. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -22,16 +23,19 @@ long end_counting(void) {
     return counter.seen;
 }
 
-static int must_be_granted(const void *caller) {
+enum { NOTES = 16384 }; /* bytes that NumPy's notes do not exceed */
+
+static int must_be_granted(const void *caller, size_t size) {
     Dl_info info;
     if (!dladdr(caller, &info) || !info.dli_fname) return 0;
+    if (strstr(info.dli_fname, "/numpy/")) return size < NOTES;
     return strstr(info.dli_fname, "libgomp") || strstr(info.dli_fname, "/ld-linux");
 }
 
-static int fails(const void *caller) {
+static int fails(const void *caller, size_t size) {
     if (!counter.is_counting) return 0;
     counter.is_counting = 0; /* dladdr may allocate */
-    const int granted = must_be_granted(caller);
+    const int granted = must_be_granted(caller, size);
     counter.is_counting = 1;
     if (granted || ++counter.seen != counter.failing) return 0;
     errno = ENOMEM;
@@ -39,17 +43,21 @@ static int fails(const void *caller) {
 }
 
 #define CALLER __builtin_return_address(0)
-void *malloc(size_t size) { return fails(CALLER) ? NULL : __libc_malloc(size); }
-void *calloc(size_t n, size_t size) { return fails(CALLER) ? NULL : __libc_calloc(n, size); }
-void *realloc(void *old, size_t size) { return fails(CALLER) ? NULL : __libc_realloc(old, size); }
+void *malloc(size_t size) { return fails(CALLER, size) ? NULL : __libc_malloc(size); }
+void *calloc(size_t n, size_t size) {
+    return fails(CALLER, n * size) ? NULL : __libc_calloc(n, size);
+}
+void *realloc(void *old, size_t size) {
+    return fails(CALLER, size) ? NULL : __libc_realloc(old, size);
+}
 void *memalign(size_t alignment, size_t size) {
-    return fails(CALLER) ? NULL : __libc_memalign(alignment, size);
+    return fails(CALLER, size) ? NULL : __libc_memalign(alignment, size);
 }
 void *aligned_alloc(size_t alignment, size_t size) {
-    return fails(CALLER) ? NULL : __libc_memalign(alignment, size);
+    return fails(CALLER, size) ? NULL : __libc_memalign(alignment, size);
 }
 int posix_memalign(void **out, size_t alignment, size_t size) {
-    if (fails(CALLER)) return ENOMEM;
+    if (fails(CALLER, size)) return ENOMEM;
     *out = __libc_memalign(alignment, size);
     return *out ? 0 : ENOMEM;
 }
