@@ -94,7 +94,7 @@ def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
     """tally("files", 20): twenty more of the things that this test has tried.
 
-    For the rows of docs/reliability.md, which tools/reliability.py writes: the first line of a
+    For the rows of docs/reliability.md, which tools/reliability.py writes: the first paragraph of a
     test's docstring is the promise it keeps. The counts of all its parameters add up. (Here, since
     a second conftest.py would be what `from conftest import ...` finds.)
     """

@@ -43,7 +43,7 @@ class Rows:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             function = getattr(item, "function", None)
-            promise = (inspect.getdoc(function) or "").partition("\n")[0]
+            promise = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
             self.rows[self.name(item.nodeid)] = Row(promise.rstrip("."))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
