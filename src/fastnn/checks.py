@@ -234,6 +234,11 @@ def check_dropout(dropout: Any, network: Network) -> tuple[float, ...]:
     return rates if any(rates) else ()
 
 
+def not_finite(name: str, dtype: np.dtype[Any]) -> ValueError:
+    """The error for what is not finite as `dtype`; the backends' own, too, for X."""
+    return ValueError(f"{name} contains NaN or infinity, or values beyond {dtype.name}")
+
+
 def _numbers(given: ArrayLike, name: str) -> Array:
     """`given` as an array of real numbers or bool, not copied where it is one already."""
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
@@ -252,7 +257,7 @@ def _finite(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     with np.errstate(over="ignore"):
         converted = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(converted).all():
-        raise ValueError(f"{name} contains NaN or infinity, or values beyond {dtype.name}")
+        raise not_finite(name, dtype)
     return converted
 
 

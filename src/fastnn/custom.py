@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 
 from . import duals
 from .losses import Loss
-from .network import ACTIVATIONS, LOSSES, OUTPUTS_OF_CUSTOM_LOSS
+from .network import ACTIVATIONS, LOSSES, OUTPUTS_OF_CUSTOM_LOSS, number
 
 # Where a function is tried and a given derivative is compared with it: small and large, both signs,
 # no kink of a usual function (0, 1, 6, ...) among them.
@@ -69,7 +69,7 @@ class Custom:
             if name not in values:
                 known = ", ".join(values) or "none"
                 raise TypeError(f"{self.base_name} has no parameter {name!r}; it has: {known}")
-            values[name] = _number(value, name)
+            values[name] = number(value, name)
         new = replace(self, parameters=tuple(values.items()))
         new.check()
         return new
@@ -247,14 +247,7 @@ def _parameters(f: Any, cls: type[Custom], name: str) -> tuple[tuple[str, float]
             f"{name} must be a function of {wanted} and of parameters with defaults, "
             f"got {name}{inspect.signature(f)}"
         )
-    return tuple((p.name, _number(p.default, p.name)) for p in rest)
-
-
-def _number(value: Any, name: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    return tuple((p.name, number(p.default, p.name)) for p in rest)
 
 
 # ---- for the compiled backend ----

@@ -28,7 +28,7 @@ from fastnn.backends._team import fma_peak
 from fastnn import custom, losses
 from fastnn.backends import MANY
 from fastnn.backends.cores import cpu_count
-from fastnn.checks import check_X
+from fastnn.checks import check_X, not_finite
 from fastnn.backends.team_size import TeamSize
 from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 from fastnn.optimizers import RULES
@@ -66,8 +66,6 @@ cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
-
-INVALID_X = "X contains NaN or infinity, or values beyond {}"
 
 
 cdef double power(double beta, int64_t t) noexcept:
@@ -557,5 +555,5 @@ cdef class Engine:
 
     cdef int _check_X(self, network_pass *net) except -1:
         if fnn_flag_get(&net.invalid_X):
-            raise ValueError(INVALID_X.format(self.network.dtype.name))
+            raise not_finite("X", self.network.dtype)
         return 0

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..checks import check_X
+from ..checks import check_X, not_finite
 from ..losses import Loss
 from ..losses import get as get_loss
 from ..network import Network
@@ -276,9 +276,7 @@ class Engine:
         if X.dtype == np.uint8:
             h_0 = h_0 / 255
         if not np.isfinite(h_0).all():
-            raise ValueError(
-                f"X contains NaN or infinity, or values beyond {self.network.dtype.name}"
-            )
+            raise not_finite("X", self.network.dtype)
         return h_0
 
     def _targets(self, y: Array, rows: Array | None) -> Array:

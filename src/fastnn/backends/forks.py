@@ -1,4 +1,4 @@
-"""What the backends know of one another's threads when a process forks.
+"""Whether this process is the child of a fork, and what the backends make of it.
 
 A fork takes only the thread that calls it along. GNU OpenMP, which the compiled backend and Numba
 share, would wait for the others for ever: so in a child the compiled backend leads its teams from
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-used_by_numba = False  # whether Numba has started OpenMP's threads in this process
 is_child = False  # of a process in which fastnn was loaded
 
 

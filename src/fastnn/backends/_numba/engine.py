@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...checks import check_X
+from ...checks import check_X, not_finite
 from ...losses import Loss
 from ...losses import get as get_loss
 from ...network import Network
@@ -145,8 +145,7 @@ class Engine:
                 stages.run(run, record.ctypes.data)
         if context.work.faults.any():
             context.work.faults[:] = 0
-            name = self.network.dtype.name
-            raise ValueError(f"X contains NaN or infinity, or values beyond {name}")
+            raise not_finite("X", self.network.dtype)
 
     def _stages(self, X: Array | CSR, data: Data, loss: str | Loss | None, size: int) -> Stages:
         """What all passes need; `loss` None: no loss."""

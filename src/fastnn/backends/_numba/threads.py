@@ -29,6 +29,7 @@ def can_team() -> bool:
 
 
 _starting = threading.Lock()
+_has_started = False  # OpenMP's threads, by `start_openmp`
 
 
 def start_openmp() -> None:
@@ -37,7 +38,8 @@ def start_openmp() -> None:
     The user's own setting, which counts where Numba has not started its threads yet, stays as it
     was.
     """
-    if forks.used_by_numba:
+    global _has_started
+    if _has_started:
         return
     with _starting:
         chosen = config.THREADING_LAYER
@@ -57,7 +59,7 @@ def start_openmp() -> None:
                 "set NUMBA_THREADING_LAYER=omp before Numba starts its threads"
             )
         )
-    forks.used_by_numba = True
+    _has_started = True
 
 
 @contextmanager
