@@ -24,12 +24,12 @@ import pickle
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 from . import duals
 from .losses import Loss
 from .network import ACTIVATIONS, LOSSES, OUTPUTS_OF_CUSTOM_LOSS, number
+from .once import once
 
 # Where a function is tried and a given derivative is compared with it: small and large, both signs,
 # no kink of a usual function (0, 1, 6, ...) among them.
@@ -79,7 +79,7 @@ class Custom:
         """Of the parameters."""
         return tuple(value for _, value in self.parameters)
 
-    @cached_property
+    @once
     def with_slope(self) -> Callable[..., tuple[float, float]]:
         """(value, derivative with respect to the first argument) at single numbers, in float64."""
         both, values = duals.with_slope(self.function), self.values

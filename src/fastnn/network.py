@@ -12,10 +12,11 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .once import once
 
 if TYPE_CHECKING:  # numpy.typing takes 10 ms to import
     from numpy.typing import DTypeLike, NDArray
@@ -207,12 +208,12 @@ class Network:
         """D_{L+1}, the number of outputs."""
         return self.layer_sizes[-1]
 
-    @cached_property
+    @once
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """The shape (D_k, D_{k-1}) of every W_k."""
         return tuple(zip(self.layer_sizes[1:], self.layer_sizes[:-1], strict=True))
 
-    @cached_property
+    @once
     def n_parameters(self) -> int:
         """The number of weights and biases."""
         return sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)

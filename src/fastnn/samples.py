@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from . import checks
 from .class_weights import times_class_weight
 from .losses import Loss
 from .network import STREAM_VALIDATION, Network, random_stream
+from .once import once
 from .sparse import CSR
 from .streams import StreamedSamples
 
@@ -33,7 +34,7 @@ class Samples:
     sample_weight: Array | None
     rows: Array | None = None
 
-    @cached_property
+    @once
     def all_rows(self) -> Array:
         """The numbers of these samples' rows, int64."""
         return np.arange(len(self.X), dtype=np.int64) if self.rows is None else self.rows

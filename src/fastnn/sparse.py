@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .once import once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class CSR:
     def __len__(self) -> int:
         return self.shape[0]
 
-    @cached_property
+    @once
     def longest_row(self) -> int:
         """How many elements a row has at most."""
         return int(np.diff(self.indptr).max())

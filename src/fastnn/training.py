@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from .fingerprints import settings_of
 from .losses import Loss, without_smoothing
 from .metrics import collect, scores
 from .network import Network
+from .once import once
 from .options import TrainingOptions
 from .samples import Samples
 from .schedules import LearningRate, Rates
@@ -318,7 +318,7 @@ class Training:
         """Write a checkpoint."""
         checkpoints.save(self, path)
 
-    @cached_property
+    @once
     def settings(self) -> dict[str, str]:
         """What a checkpoint and the run that goes on from it must have in common."""
         return settings_of(self.net, self.plan)

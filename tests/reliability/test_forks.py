@@ -1,5 +1,7 @@
 """Forks, and the other ways of starting processes, around models and their threads."""
 
+import itertools
+import math
 import os
 import random
 import signal
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from fastnn.once import once
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
@@ -247,6 +250,60 @@ def test_one_batch_at_a_time_after_a_fork():
             trained.result()
     loss = nets[1].train_on_batch(X, Y)
     assert results == {repr(loss).encode() + nets[1].forward(X).tobytes()}
+
+
+def test_while_another_thread_computes_a_property():
+    """A child forked meanwhile computes that property of another object; it shares no lock."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    class Lazy:
+        @once
+        def value(self):
+            if os.getpid() == here:
+                begun.set()
+                may_end.wait()
+            return b"computed"
+
+    here = os.getpid()
+    with ThreadPoolExecutor(1) as pool:
+        computed = pool.submit(lambda: Lazy().value)
+        begun.wait()
+        try:
+            assert forked(lambda: Lazy().value) == b"computed"
+        finally:
+            may_end.set()
+        assert computed.result() == b"computed"
+
+
+def test_while_another_thread_compiles():
+    """A child forked while another thread has Numba compile a function compiles one of its own."""
+    pytest.importorskip("numba", reason="compiles the functions")
+    numbers, done, begun = itertools.count(), threading.Event(), threading.Event()
+
+    def compiled():
+        shift = float(next(numbers))  # so that every function is new
+
+        def shifted(a, shift=shift):
+            return a * math.tanh(a + shift)
+
+        activation = fastnn.activation(shifted, name=f"shifted_{os.getpid()}_{shift:.0f}")
+        net = fastnn.MLP((70, 4, 1), activation=activation, output="identity")
+        return net.forward(X[:5]).tobytes()
+
+    def compiling():
+        while not done.is_set():
+            compiled()
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(compiling)
+        begun.wait()
+        try:
+            for _ in range(3):
+                assert len(forked(compiled)) == 5 * X.itemsize
+        finally:
+            done.set()
+            other.result()
 
 
 # Two workers get the model, train it, and a new one of their own.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numba
 from numba import config
+from numba.core.compiler_lock import global_compiler_lock
 
 from .. import forks
 from ..cores import cpu_count
@@ -27,6 +29,15 @@ def can_team() -> bool:
     """Whether there may be more than one: not in the child of a fork."""
     return not forks.is_child
 
+
+# A fork waits until no thread compiles: its child, which has that lock but not that thread, could
+# never compile anything.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 _starting = threading.Lock()
 _has_started = False  # OpenMP's threads, by `start_openmp`
