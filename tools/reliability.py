@@ -1,14 +1,19 @@
 """Run tests/reliability, the long tests too, and put what was tried into docs/reliability.md.
 
-python tools/reliability.py            # all rows
-python tools/reliability.py -k files   # pytest's options; prints, writes nothing
+python tools/reliability.py            # all rows, for hours
+python tools/reliability.py -k files   # pytest's options: those rows, the others stay as they are
+python tools/reliability.py --quick    # without the long tests
+
+A row is written when all cases of its test have run, so --quick writes those that have no long one.
 """
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +21,7 @@ import pytest
 
 PAGE = Path("docs/reliability.md")
 BEGIN, END = "<!-- table of tools/reliability.py -->", "<!-- end of the table -->"
+HEADER = [["Promise", "Test", "Tried", "Cases", "Seconds", "Last run"], ["---"] * 6]
 
 
 @dataclass
@@ -23,28 +29,36 @@ class Row:
     """What the cases of one test function came to."""
 
     promise: str
+    cases: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     tried: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all cases have run."""
+        return self.outcomes.total() >= self.cases
+
     def cells(self, test: str) -> list[str]:
         tried = ", ".join(f"{n:,} {what}" for what, n in self.tried.items())
         outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in self.outcomes.items())
-        return [self.promise, f"`{test}`", tried, outcomes, f"{self.seconds:.0f}"]
+        today = datetime.date.today().isoformat()
+        return [self.promise, f"`{test}`", tried, outcomes, f"{self.seconds:.0f}", today]
 
 
 class Rows:
-    """A pytest plugin that collects them, by test function in the order they were run."""
+    """A pytest plugin that collects them, by test function in the order they were collected."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -k and -m do
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             function = getattr(item, "function", None)
             promise = (inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " ")
-            self.rows[self.name(item.nodeid)] = Row(promise.rstrip("."))
+            row = self.rows.setdefault(self.name(item.nodeid), Row(promise.rstrip(".")))
+            row.cases += 1
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         row = self.rows[self.name(report.nodeid)]
@@ -66,25 +80,35 @@ def counted(properties: list[tuple[str, object]]) -> Counter[str]:
     return total
 
 
-def table(rows: dict[str, Row]) -> str:
-    lines = [["Promise", "Test", "Tried", "Cases", "Seconds"], ["---"] * 5]
-    lines += [row.cells(test) for test, row in rows.items()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def parse(text: str) -> dict[str, list[str]]:
+    """The cells of every row of a table, by test."""
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {cells[1].strip("`"): cells for cells in rows if len(cells) == len(HEADER[0])}
+
+
+def table(rows: dict[str, Row], before: dict[str, list[str]]) -> Iterator[str]:
+    """The lines: rows that have run, else as they were before."""
+    lines = HEADER.copy()
+    for test, row in rows.items():
+        if row.is_whole:
+            lines.append(row.cells(test))
+        elif test in before:
+            lines.append(before[test])
+    return (f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main(options: list[str]) -> int:
+    head, begin, rest = PAGE.read_text().partition(BEGIN)
+    old, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{PAGE} lacks the lines {BEGIN} and {END}")
+    is_quick = "--quick" in options
+    which = "not long" if is_quick else "long or not long"
+    options = [option for option in options if option != "--quick"]
     plugin = Rows()
-    is_quick = options == ["--quick"]
-    which, options = ("not long", []) if is_quick else ("long or not long", options)
     code = pytest.main(["-q", "-m", which, "tests/reliability", *options], plugins=[plugin])
-    text = f"{'The quick rows' if is_quick else 'All rows'}, as last run:\n\n{table(plugin.rows)}"
-    print(text)
-    if not options:
-        head, begin, rest = PAGE.read_text().partition(BEGIN)
-        _, end, tail = rest.partition(END)
-        if not (begin and end):
-            raise ValueError(f"{PAGE} lacks the lines {BEGIN} and {END}")
-        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
+    text = "\n".join(table(plugin.rows, parse(old)))
+    PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
     return int(code)
 
 

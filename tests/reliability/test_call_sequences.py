@@ -37,7 +37,6 @@ WRONG_CALLS = [
     lambda net: net.fit(X, Y, optimizer="adamax"),
     lambda net: net.fit(X, Y, resume="nowhere"),
     lambda net: net.fit([(X, Y), (BAD_X, Y)], epochs=1),
-    lambda net: net.fit(X, Y, epochs=1, optimizer="sgd", learning_rate=1e300),
     lambda net: net.train_on_batch(BAD_X, Y),
     lambda net: net.train_on_batch(X, Y, learning_rate=-1),
     lambda net: net.predict(BAD_X),
@@ -53,7 +52,7 @@ SMALL_SHARES = st.sampled_from([0.0, 0.0, 0.2])
 
 class Calls(RuleBasedStateMachine):
     """`net` gets all calls; `twin` only those that train it, in a plain way. Both have the same
-    bits after each, and NumPy's the same numbers."""
+    bits after each."""
 
     done: list  # one entry for every call
 
@@ -68,18 +67,17 @@ class Calls(RuleBasedStateMachine):
         self.isa, self.dtype = isa, dtype
         self.arguments = ((4, *hidden, 3), activation), {"dtype": dtype, "seed": seed}
         self.net, self.twin = self.new(n_threads=2), self.new(n_threads=1)
-        self.reference = self.new("numpy")
 
-    def new(self, backend="cython", n_threads=1):
+    def new(self, n_threads):
         positional, named = self.arguments
-        return fastnn.MLP(*positional, **named, backend=backend, n_threads=n_threads)
+        return fastnn.MLP(*positional, **named, backend="cython", n_threads=n_threads)
 
     def on_net(self, call):
         with mock.patch.dict(os.environ, FASTNN_ISA=self.isa):
             self.done.append(call)
             return call(self.net)
 
-    def on_all(self, call):
+    def on_both(self, call):
         """A call that trains: what it returns or raises must be alike."""
 
         def result(net):
@@ -90,7 +88,6 @@ class Calls(RuleBasedStateMachine):
 
         values = self.on_net(result), result(self.twin)
         assert values[0] == values[1]
-        result(self.reference)
 
     @rule(
         epochs=st.integers(1, 2),
@@ -108,23 +105,23 @@ class Calls(RuleBasedStateMachine):
         options |= {"l2": l2, "learning_rate": 1e-3}
         if validation:
             options["validation"] = X[:5], Y[:5]
-        self.on_all(lambda net: losses_of(net.fit(X[:n], Y[:n], **options)))
+        self.on_both(lambda net: losses_of(net.fit(X[:n], Y[:n], **options)))
 
     @rule(n=st.integers(1, 30))
     def fit_a_stream(self, n):
         chunks = [(X[:n], Y[:n]), (X[n:], Y[n:])]
-        self.on_all(lambda net: losses_of(net.fit(chunks, epochs=1, batch_size=8)))
+        self.on_both(lambda net: losses_of(net.fit(chunks, epochs=1, batch_size=8)))
 
     @rule(n=st.integers(1, 40), optimizer=st.sampled_from(list(OPTIMIZERS)))
     def train_on_batch(self, n, optimizer):
-        self.on_all(
+        self.on_both(
             lambda net: net.train_on_batch(X[:n], Y[:n], optimizer=optimizer, learning_rate=1e-3)
         )
 
     @rule(factor=st.sampled_from([-1.0, 0.5, 1.25]))
     def set_weights(self, factor):
         for name in ("weights", "biases"):
-            self.on_all(
+            self.on_both(
                 lambda net, name=name: setattr(net, name, [a * factor for a in getattr(net, name)])
             )
 
@@ -152,11 +149,9 @@ class Calls(RuleBasedStateMachine):
                 self.net = fastnn.load(path, "cython", 2)
             else:
                 self.net = self.on_net(lambda net: pickle.loads(pickle.dumps(net)))
-        for name, old in (("twin", self.twin), ("reference", self.reference)):
-            new = self.new(old.backend)
-            new.weights, new.biases = old.weights, old.biases
-            new.epochs_trained = old.epochs_trained
-            setattr(self, name, new)
+        old, self.twin = self.twin, self.new(n_threads=1)
+        self.twin.weights, self.twin.biases = old.weights, old.biases
+        self.twin.epochs_trained = old.epochs_trained
 
     @invariant()
     def same(self):
