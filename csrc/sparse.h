@@ -24,7 +24,7 @@ enum { ROWS = 256, SMALL_BYTES = 1 << 19, LARGE_BYTES = 1 << 24 };
 
 /* C[i] = from + sum of value * B[row] over terms starts[i] up to starts[i + 1], i < n. from is C[i]
  * or zero. Panels of B, from and C lie b_panel, from_panel and c_panel apart. Meanwhile each i fetches
- * a row of `ahead` reals, by panels again, of each of up to 3 arrays that are needed next. */
+ * `fetched` rows of what is needed next. */
 typedef struct {
     const term *terms;
     const int64_t *starts;
@@ -35,8 +35,8 @@ typedef struct {
     int64_t ld_from, from_panel;
     real *C;
     int64_t ldc, c_panel;
-    const real *next[3];
-    int64_t ahead, next_panel;
+    next_rows next;
+    int64_t fetched;
 } term_sums;
 
 static ALWAYS_INLINE void sum_vectors(const int nv, const term_sums s) {
@@ -45,9 +45,7 @@ static ALWAYS_INLINE void sum_vectors(const int nv, const term_sums s) {
         const int64_t end = s.starts[i + 1];
         real *C = s.C + i * s.ldc;
         vec acc[LARGEST_GROUP * NV];
-        for (int k = 0; k < 3 && s.next[k]; k++)
-            for (int v = 0; v < nv; v += NV)
-                fetch_line_by_line(s.next[k] + v / NV * s.next_panel + i * s.ahead, s.ahead, 0);
+        fetch_next(nv, &s.next, i * s.fetched, (i + 1) * s.fetched);
 #pragma GCC unroll 12
         for (int v = 0; v < nv; v++) acc[v] = v_load(from + v / NV * s.from_panel + v % NV * VL);
         for (int64_t t = s.starts[i]; t < end; t++) {
@@ -152,12 +150,11 @@ typedef struct {
     int64_t r0, n, p, panels;
 } forward_task;
 
-/* The terms of columns c to `end`; `rest` is what is left of each row. Meanwhile each row fetches a
- * piece of the block of W that comes next. Returns 0, or NaN for a NaN or an infinity. */
+/* The terms of columns c to `end`; `rest` is what is left of each row. Meanwhile each row fetches its
+ * part of the block of W that comes next. Returns 0, or NaN for a NaN or an infinity. */
 static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int64_t end) {
     const fnn_matrix *W = f->W, *C = f->C;
     const int64_t n_in = W->rows - 1, width = end - c;
-    const int64_t ahead = (width * W->ld / f->n + LINE) / LINE * LINE;
     term terms[ROW_TERMS];
     int64_t starts[2] = {0, 0};
     term_sums s = {.terms = terms,
@@ -167,8 +164,8 @@ static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int6
                    .ldb = W->ld,
                    .b_panel = panel_size(W),
                    .c_panel = panel_size(C),
-                   .ahead = ahead,
-                   .next_panel = panel_size(W)};
+                   .next = {.ld = W->ld, .panel = panel_size(W), .vectors = NV},
+                   .fetched = (width + f->n - 1) / f->n};
     real bad = 0;
     for (int64_t i = 0; i < f->n; i++) {
         int is_first = c == 0;
@@ -176,11 +173,11 @@ static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int6
         s.C = at(C, f->p, f->r0 + i);
         s.from = is_first ? at(W, f->p, n_in) : s.C;
         s.from_panel = panel_size(is_first ? W : C);
-        s.next[0] = end + width <= n_in ? at(W, f->p, end) + i * ahead : NULL;
+        s.next.arrays[0] = end + width <= n_in ? at(W, f->p, end + i * s.fetched) : NULL;
         do {
             bad += next_terms(f->S, &rest[i], end, terms, &starts[1]);
             if (starts[1] > 0 || is_first) sum_terms(group_vectors(C, f->p, f->panels), &s);
-            s.from = s.C, s.from_panel = s.c_panel, s.next[0] = NULL, is_first = 0;
+            s.from = s.C, s.from_panel = s.c_panel, s.next.arrays[0] = NULL, is_first = 0;
         } while (starts[1] == ROW_TERMS);
     }
     return bad;
@@ -295,15 +292,14 @@ static void update_rows(const update_task *u, const fnn_columns *columns, int64_
                    .C = g,
                    .ldc = W->ld,
                    .c_panel = SQUARE,
-                   .ahead = W->ld,
-                   .next_panel = panel_size(W)};
+                   .fetched = 1};
     if (!u->step->first) s.from = g, s.ld_from = W->ld, s.from_panel = SQUARE;
     for (int64_t p = 0; p < count_panels(W); p += panels) {
         panels = group_size(count_panels(W) - p);
         for (int64_t q = 0; q < panels && !u->step->first; q++)
             begin_rows(u, columns, p + q, i0, i1, g + q * SQUARE);
-        const square_weights next = weights_at(u, i1 - i0 == NR ? i1 : i0, p);
-        memcpy(s.next, next.arrays, sizeof s.next);
+        s.next = weights_at(u, i1 - i0 == NR ? i1 : i0, p);
+        s.next.to_write = 0; /* measured: no gain */
         s.B = at(delta, p, 0);
         sum_terms(group_vectors(W, p, panels), &s);
         for (int64_t q = 0; q < panels; q++)

@@ -134,17 +134,13 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
 
 /* What is needed next of one block and panel: the sums that a batch's parts, or a step without an
  * update, leave behind, and W and the state for the optimizer, as far as they exist. */
-typedef struct {
-    const real *arrays[3];
-} square_weights;
-
-static square_weights weights_at(const update_task *u, int64_t row, int64_t panel) {
+static next_rows weights_at(const update_task *u, int64_t row, int64_t panel) {
     const fnn_layer *layer = u->layer;
     const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
     const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
                              weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
     const int64_t offset = at(&layer->W, panel, row) - (real *)layer->W.data;
-    square_weights next = {{NULL}};
+    next_rows next = {{NULL}, layer->W.ld, panel_size(&layer->W), NV, 1};
     for (int i = 0, n = 0; i < 4 && n < 3; i++)
         if (arrays[i]) next.arrays[n++] = arrays[i] + offset;
     return next;
@@ -156,13 +152,12 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                          int skip_zeros) {
     real g[LARGEST_GROUP * SQUARE];
     const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
-    const square_weights next = weights_at(u, block * NR, tile->panel);
+    const next_rows next = weights_at(u, block * NR, tile->panel);
     for (int64_t q = 0; q < tile->n_panels; q++)
         begin_square(u, block, tile->panel + q, g + q * SQUARE);
     if (skip_zeros)
         sum_nonzero_columns(u->h_in, block, u->delta, tile->panel, tile->n_panels, u->n, count,
-                            u->step->first ? NULL : g, g, ld, SQUARE, next.arrays,
-                            panel_size(&u->layer->W));
+                            u->step->first ? NULL : g, g, ld, SQUARE, &next);
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
         if (has_few_columns(u))
@@ -180,13 +175,14 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
 static void update_panel(const update_task *u, int64_t panel, const fnn_tile *tile) {
     real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
-    const square_weights next = weights_at(u, tile->block * NR, panel);
+    next_rows next = weights_at(u, tile->block * NR, panel);
+    next.panel = NR * ld, next.vectors = panel_vectors(&u->layer->W, panel);
     for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
         begin_square(u, tile->block + q, panel, g);
         transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);
     }
     sum_nonzero_columns(u->delta, panel, u->h_in, tile->block, tile->n_blocks, u->n, n_out,
-                        u->step->first ? NULL : gt, gt, NR, NR * NR, next.arrays, NR * ld);
+                        u->step->first ? NULL : gt, gt, NR, NR * NR, &next);
     for (int64_t q = 0; q < tile->n_blocks; q++) {
         const int64_t block = tile->block + q, count = block_rows(u, block);
         begin_square(u, block, panel, g); /* for the bias */

@@ -51,9 +51,17 @@ static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0
     return (double)count / (double)((end - r0) * columns);
 }
 
+/* What is needed next: NR rows of some arrays, of as many panels as are worked on, `panel` reals apart.
+ * Of each panel it is up to `vectors`, no more: the rest may be another thread's. */
+typedef struct {
+    const real *arrays[3]; /* those that are not NULL */
+    int64_t ld, panel;
+    int vectors;
+    int to_write; /* then other cores' copies are called in, too */
+} next_rows;
+
 /* C[r] = from[r] + sum of A[r, k] B[k] over the bits k of bits[r]. A[r, k] is a[r * rs + k * cs];
- * panels of B, from and C lie b_panel, from_panel and c_panel apart. Meanwhile each row fetches
- * `ahead` reals, by panels again, of each of up to 3 arrays that are needed next. */
+ * panels of B, from and C lie b_panel, from_panel and c_panel apart. */
 typedef struct {
     const uint64_t *bits;
     const real *a;
@@ -64,28 +72,33 @@ typedef struct {
     int64_t ld_from, from_panel;
     real *C;
     int64_t ldc, c_panel;
-    const real *next[3];
-    int64_t ahead, next_panel;
-    int to_write; /* then other cores' copies are called in, too */
+    next_rows next; /* fetched meanwhile */
 } nonzero_terms;
 
-static ALWAYS_INLINE void fetch_line_by_line(const real *x, int64_t n, int to_write) {
-    if (to_write)
-        for (int64_t c = 0; c < n; c += LINE) __builtin_prefetch(x + c, 1, 2);
-    else
-        for (int64_t c = 0; c < n; c += LINE) __builtin_prefetch(x + c, 0, 2);
+/* Rows k0:k1, of as many panels as nv vectors are. */
+static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_t k0, int64_t k1) {
+    for (int i = 0; i < 3 && next->arrays[i]; i++)
+        for (int64_t k = k0; k < k1; k++)
+#pragma GCC unroll 12
+            for (int v = 0; v < nv; v++) {
+                const int vector = v % NV;
+                const real *x = next->arrays[i] + v / NV * next->panel + k * next->ld + vector * VL;
+                if (vector * VL % LINE != 0 || vector >= next->vectors) continue;
+                if (next->to_write)
+                    __builtin_prefetch(x, 1, 2);
+                else
+                    __builtin_prefetch(x, 0, 2);
+            }
 }
 
 static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t rows) {
+    const int64_t fetched = (NR + rows - 1) / rows; /* by each row, until all are */
     for (int64_t r = 0; r < rows; r++) {
         vec acc[LARGEST_GROUP * NV];
         const real *from = t.from + r * t.ld_from, *a = t.a + r * t.rs;
         real *C = t.C + r * t.ldc;
         uint64_t bits = t.bits[r];
-        for (int i = 0; i < 3 && t.next[i]; i++)
-            for (int p = 0; p < nv; p += NV)
-                fetch_line_by_line(t.next[i] + p / NV * t.next_panel + r * t.ahead, t.ahead,
-                                   t.to_write);
+        fetch_next(nv, &t.next, r * fetched, smaller(NR, (r + 1) * fetched));
         if (bits == 0 && from == C) continue;
 #pragma GCC unroll 12
         for (int v = 0; v < nv; v++) acc[v] = v_load(from + v / NV * t.from_panel + v % NV * VL);
@@ -130,11 +143,11 @@ static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, 
     return density(A, 0, count_panels(A), r0, r1) < 0.75;
 }
 
-/* C[r0:r1] of panels p and following, from the bias or zero on. Every row fetches `ahead` reals of
- * each panel of the block of B that follows. */
+/* C[r0:r1] of panels p and following, from the bias or zero on. To look ahead is to fetch a block of B
+ * while the one before is multiplied. */
 static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, int64_t K,
                                      int has_bias, const fnn_matrix *C, int64_t p, int64_t panels,
-                                     int64_t r0, int64_t r1, int64_t ahead) {
+                                     int64_t r0, int64_t r1, int look_ahead) {
     nonzero_terms t = {.rs = A->ld,
                        .cs = 1,
                        .ldb = B->ld,
@@ -144,13 +157,12 @@ static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, i
                        .C = at(C, p, r0),
                        .ldc = C->ld,
                        .c_panel = panel_size(C),
-                       .ahead = ahead,
-                       .next_panel = panel_size(B)};
+                       .next = {.ld = B->ld, .panel = panel_size(B), .vectors = NV}};
     for (int64_t k = 0; k < count_panels(A); k++) {
         t.bits = A->nonzero + k * A->rows + r0;
         t.a = at(A, k, r0);
         t.B = at(B, p, k * NR);
-        t.next[0] = ahead ? t.B + NR * B->ld : NULL;
+        t.next.arrays[0] = look_ahead && k + 1 < count_panels(A) ? t.B + NR * B->ld : NULL;
         sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
         t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
     }
@@ -161,11 +173,10 @@ static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matr
                                              int has_bias, const fnn_matrix *C, int64_t r0,
                                              int64_t r1, finish_panel *finish,
                                              const void *context) {
-    const int64_t ahead = (NR * B->ld / (r1 - r0) + LINE) / LINE * LINE;
     int64_t panels;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);
-        sum_panels(A, B, K, has_bias, C, p, panels, r0, r1, ahead);
+        sum_panels(A, B, K, has_bias, C, p, panels, r0, r1, 1);
         for (int64_t q = p; q < p + panels; q++) finish(context, q, r0, r1);
     }
 }
@@ -185,11 +196,10 @@ static void transpose_bits(uint64_t words[WORD]) {
 
 /* C[i] = from[i] + sum over rows r < n of A[r, i] B[r], i the first `count` columns of A's panel
  * pa, B[r] its panels pb and following; `from` is C or NULL for zero. C's panels lie c_panel apart,
- * as many of `weights`, laid out like C but for weights_panel, will be needed next. */
+ * `weights` are needed next. */
 static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matrix *B, int64_t pb,
                                 int64_t panels, int64_t n, int64_t count, const real *from, real *C,
-                                int64_t ldc, int64_t c_panel, const real *const weights[3],
-                                int64_t weights_panel) {
+                                int64_t ldc, int64_t c_panel, const next_rows *weights) {
     uint64_t words[WORD];
     nonzero_terms t = {.bits = words,
                        .rs = 1,
@@ -201,10 +211,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
                        .from_panel = from ? c_panel : 0,
                        .C = C,
                        .ldc = ldc,
-                       .c_panel = c_panel,
-                       .ahead = ldc,
-                       .next_panel = weights_panel,
-                       .to_write = 1};
+                       .c_panel = c_panel};
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
         memset(words, 0, sizeof words);
@@ -212,7 +219,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
         transpose_bits(words);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
-        if (r + rows == n) memcpy(t.next, weights, sizeof t.next);
+        if (r + rows == n) t.next = *weights;
         sum_nonzero_terms(group_vectors(B, pb, panels), &t, count);
         t.from = C, t.ld_from = ldc, t.from_panel = c_panel;
     }
