@@ -25,7 +25,7 @@ ARGUMENTS = {"batch_size": 7, "learning_rate": 0.02, "validation": 0.25}
 
 def network():
     """The compiled backend, whose bits are the same everywhere."""
-    return fastnn.MLP((4, 6, 3), activation="tanh", seed=5, backend="cython")
+    return fastnn.MLP((4, 6, 3), activation="tanh", seed=5)
 
 
 def followers():

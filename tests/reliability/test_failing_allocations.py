@@ -25,7 +25,10 @@ OPERATIONS = (
     "save-and-load",
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the failing allocator is glibc's")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the failing allocator is glibc's"),
+    pytest.mark.compiled,  # NumPy's BLAS and Numba crash where they get no memory
+]
 
 
 @pytest.fixture(scope="module")

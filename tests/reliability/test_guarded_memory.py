@@ -16,7 +16,10 @@ ISAS = fastnn.available_isas()
 # As released, and with undefined behaviour made fatal.
 RELEASED, CHECKED = "-O3", "-O1 -fsanitize=undefined -fno-sanitize-recover=all"
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mmap's flags are those of Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="mmap's flags are those of Linux"),
+    pytest.mark.compiled,
+]
 
 Compile = Callable[[str], Path]
 

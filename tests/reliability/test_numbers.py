@@ -92,7 +92,7 @@ def check_all(engines, monkeypatch, dtype, features, fits):
             if engine in COMPILED:
                 outcomes.add(came_to)
             n_fits += 1
-        assert len(outcomes) == 1, "instruction sets differ"
+        assert len(outcomes) == min(1, len(COMPILED)), "instruction sets differ"
     return n_fits
 
 
@@ -191,7 +191,7 @@ def test_lopsided_data(data, dtype, monkeypatch, tally):
             if engine in COMPILED:
                 outcomes.add(came_to)
             tally("fits")
-        assert len(outcomes) == 1, "instruction sets differ"
+        assert len(outcomes) == min(1, len(COMPILED)), "instruction sets differ"
 
 
 @pytest.mark.parametrize("features", FEATURES)
