@@ -154,7 +154,7 @@ def _take(training: Training, content: files.Content, record: dict[str, Any]) ->
         callback.restore({})
     for callback, state in zip(keeping, states, strict=True):
         callback.restore(state)
-    if training.rates.is_constant:  # else they follow from the step and the history
+    if training.rates.constant is not None:  # else they follow from the step and the history
         training.rates.set(progress.learning_rate)
     training.engine.set_parameters(content.flat)
     training.engine.set_state(progress.t, optimizer)

@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,9 +215,16 @@ class Network:
         return tuple(zip(self.layer_sizes[1:], self.layer_sizes[:-1], strict=True))
 
     @once
+    def places(self) -> tuple[tuple[int, int, int], ...]:
+        """Of every layer: where in the flat array W_k begins, where b_k, and where that ends."""
+        sizes = [size for n_out, n_in in self.shapes for size in (n_out * n_in, n_out)]
+        starts = [0, *accumulate(sizes)]
+        return tuple(zip(starts[:-1:2], starts[1::2], starts[2::2], strict=True))
+
+    @once
     def n_parameters(self) -> int:
         """The number of weights and biases."""
-        return sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)
+        return self.places[-1][-1]
 
     @property
     def flops_per_sample(self) -> int:
@@ -234,13 +242,8 @@ class Network:
         """
         if flat.shape != (self.n_parameters,):
             raise ValueError(f"flat has shape {flat.shape}, expected ({self.n_parameters},)")
-        W, b, start = [], [], 0
-        for n_out, n_in in self.shapes:
-            W.append(flat[start : start + n_out * n_in].reshape(n_out, n_in))
-            start += n_out * n_in
-            b.append(flat[start : start + n_out])
-            start += n_out
-        return W, b
+        W = [flat[at:b].reshape(s) for (at, b, _), s in zip(self.places, self.shapes, strict=True)]
+        return W, [flat[b:end] for _, b, end in self.places]
 
     def penalty(self, flat: NDArray[Any], l2: float, l1: float) -> float:
         """l2 * 1/2 ||W||^2 + l1 * ||W||_1 over all weights, not over the biases."""
@@ -248,11 +251,12 @@ class Network:
         if not (l2 or l1):
             return total
         with np.errstate(over="ignore"):  # an infinite penalty is the training's to tell of
-            for W in self.views(flat)[0]:
+            for start, stop, _ in self.places:
+                W = flat[start:stop]
                 if l2:
-                    total += l2 * 0.5 * float(np.square(W, dtype=np.float64).sum())
+                    total += l2 * 0.5 * float(np.add.reduce(np.square(W, dtype=np.float64)))
                 if l1:
-                    total += l1 * float(np.abs(W).sum(dtype=np.float64))
+                    total += l1 * float(np.add.reduce(np.abs(W), dtype=np.float64))
         return total
 
     def initialize(self, seed: int, initializer: str = "auto") -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,9 +43,9 @@ class Samples:
     def n_samples(self) -> int:
         return len(self.X) if self.rows is None else len(self.rows)
 
-    def parts(self, epoch: int) -> Iterator[Samples]:
+    def parts(self, epoch: int) -> Iterable[Samples]:
         """An epoch's samples, one after the other: all of these at once."""
-        yield self
+        return (self,)
 
     def chosen(self) -> tuple[Array, Array | None]:
         """y and the sample weights of the chosen rows."""

@@ -317,20 +317,23 @@ class Rates:
         self._plateau = None
         if isinstance(learning_rate, ReduceOnPlateau):
             self._plateau, learning_rate = _Plateau(learning_rate), learning_rate.schedule
-        self._schedule = get(learning_rate)
-        self.is_constant = isinstance(self._schedule, Constant) and self._plateau is None
-        if n_steps == 0 and not isinstance(self._schedule, Constant | Function):
+        self._schedule = schedule = get(learning_rate)
+        # The rate, where it is the same for every step.
+        self.constant: float | None = None
+        if isinstance(schedule, Constant) and self._plateau is None:
+            self.constant = float(schedule.learning_rate)
+        if n_steps == 0 and not isinstance(schedule, Constant | Function):
             raise ValueError(
-                f"{type(self._schedule).__name__} needs to know how many samples a stream has: "
+                f"{type(schedule).__name__} needs to know how many samples a stream has: "
                 "give the stream an attribute n_samples, or learning_rate a number or a function"
             )
         self._n_steps, self._steps_per_epoch = n_steps, steps_per_epoch
 
     def set(self, learning_rate: float) -> None:
         """From now on this one. Raises ValueError where the rates follow a schedule."""
-        if not self.is_constant:
+        if self.constant is None:
             raise ValueError("run.learning_rate cannot be set: learning_rate is a schedule")
-        self._schedule = Constant(learning_rate)
+        self.constant = check_amount(learning_rate, "learning_rate", positive=True)
 
     def follow(self, history: dict[str, list[float]]) -> None:
         """Take the epochs into account that have ended since the last call."""
@@ -342,10 +345,10 @@ class Rates:
 
         Raises ValueError for rates that are negative or not finite.
         """
+        if self.constant is not None:
+            return np.full(end - begin, self.constant)
         steps = np.arange(begin, end)
         rates = self._schedule.rates(steps, self._n_steps, self._steps_per_epoch)
-        if self.is_constant:  # and checked; an epoch may be over in microseconds
-            return rates
         good = np.isfinite(rates) & (rates >= 0)
         if not good.all():
             bad = int(good.argmin())

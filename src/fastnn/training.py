@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -49,8 +49,7 @@ class DivergenceError(ValueError):
     """The loss or the weights became NaN or infinite; the last finite epoch's weights are kept."""
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Samples that are trained on in one order: an epoch's, or a piece of them from a stream."""
 
     data: Samples
@@ -353,8 +352,11 @@ class Training:
                 stack.callback(callback.on_train_end, self.run)
 
     def _steps_until_told(self) -> int:
-        every = [c.every_steps for c in self.callbacks if c.every_steps is not None]
-        return min((n - self.run.step % n for n in every), default=MANY)
+        left = MANY
+        for callback in self.callbacks:
+            if callback.every_steps is not None:
+                left = min(left, callback.every_steps - self.run.step % callback.every_steps)
+        return left
 
     def _whole_steps(self, position: int, n: int) -> int:
         """Steps that are done when `position` of n samples are."""

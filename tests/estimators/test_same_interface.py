@@ -53,6 +53,16 @@ def test_order_of_positional_parameters(theirs, ours):
     assert given == positional(theirs)
 
 
+@pytest.mark.parametrize(("_", "ours"), PAIRS)
+def test_a_subclass_may_have_a_constructor_of_its_own(_, ours, data):
+    class Narrow(ours):
+        def __init__(self, alpha=0.5):
+            super().__init__(hidden_layer_sizes=(3,), max_iter=2, alpha=alpha)
+
+    assert Narrow().get_params() == {"alpha": 0.5}
+    assert [W.shape for W in Narrow().fit(*data).coefs_] == [(3, 3), (3, 1)]
+
+
 @pytest.mark.parametrize(("theirs", "ours"), PAIRS)
 def test_methods(theirs, ours):
     assert public(dir(theirs)) - public(dir(ours)) == set()

@@ -93,7 +93,7 @@ cdef class Engine:
     cdef Memory memory, state_memory
     cdef fnn_layer *layers
     cdef int n_layers, output
-    cdef int64_t n_in, n_neurons, widest_output
+    cdef int64_t n_in, n_neurons, widest_output, n_parameters
     cdef int type_number  # NumPy's, of the dtype
     cdef bint n_threads_given, is_narrow, is_one_vector
     cdef readonly int n_threads
@@ -130,7 +130,7 @@ cdef class Engine:
         self.n_layers, self.n_in = network.n_layers, network.n_in
         self.output = OUTPUTS.index(network.output)
         self.type_number = cnp.NPY_FLOAT64 if self.kernels.itemsize == 8 else cnp.NPY_FLOAT32
-        self.n_neurons = sum(network.layer_sizes)
+        self.n_neurons, self.n_parameters = sum(network.layer_sizes), network.n_parameters
         self.widest_output = max(network.layer_sizes[1:])
         self.is_one_vector = max(network.layer_sizes) <= self.kernels.table.VL
         self.is_narrow = max(network.layer_sizes) <= WIDEST_IN_LANES
@@ -162,14 +162,21 @@ cdef class Engine:
 
     def set_parameters(self, flat):
         cdef int k
-        for k, (W, b) in enumerate(zip(*self.network.views(np.ascontiguousarray(flat)))):
-            self.kernels.table.pack(address(W), address(b), &self.layers[k])
+        flat = np.ascontiguousarray(flat)
+        for k, (W, b, _) in enumerate(self.network.places):
+            self.kernels.table.pack(self._at(flat, W), self._at(flat, b), &self.layers[k])
 
     def get_parameters(self, out):
         cdef int k
-        for k, (W, b) in enumerate(zip(*self.network.views(out))):
-            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, address(W),
-                                      address(b))
+        for k, (W, b, _) in enumerate(self.network.places):
+            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, self._at(out, W),
+                                      self._at(out, b))
+
+    cdef void *_at(self, flat, int64_t i) except NULL:
+        """Where element i of `flat`, (n_parameters,) and C-contiguous, lies."""
+        if cnp.PyArray_SIZE(flat) != self.n_parameters:
+            raise ValueError(f"flat has shape {flat.shape}, expected ({self.n_parameters},)")
+        return <char *> address(flat) + i * self.kernels.itemsize
 
     def forward(self, X, rows=None, n_layers=None):
         cdef prediction p
@@ -291,6 +298,7 @@ cdef class Engine:
         cdef double[::1] batch_weights
         cdef int64_t batch
         cdef int size, k
+        cdef bint is_team
         memset(&run, 0, sizeof(run))
         run.net.layers, run.net.lowest = self.layers, self.lowest
         run.order = &order[0]
@@ -318,15 +326,18 @@ cdef class Engine:
         run.seconds = seconds
         run.flops_per_row = self._flops_per_row(X)
         size = self._training_team(min(max_steps, run.n_order) * run.batch_size, &run)
-        if self.team is None or self.team.sizes[0] != size:
-            self.team = TeamSize(size, not self.n_threads_given)
-        size, run.seconds = self.team.next_call(seconds)
+        is_team = size > 1
+        if is_team:
+            if self.team is None or self.team.sizes[0] != size:
+                self.team = TeamSize(size, not self.n_threads_given)
+            size, run.seconds = self.team.next_call(seconds)
         self.part = 0
         self._run(&run, size, self.tiles, X, y, sample_weight, self.loss)
         self.beta1_power, self.beta2_power, self.part = run.beta1_power, run.beta2_power, run.part
         self.t += (run.batch - batch + run.batch_size - 1) // run.batch_size
         self.at_step = run.batch, run.sum_at_step
-        self.team.report(run.batch + run.part - position, run.took, run.core_share)
+        if is_team:
+            self.team.report(run.batch + run.part - position, run.took, run.core_share)
         return run.batch + run.part, run.sum_of_losses
 
     def get_state(self):
@@ -334,10 +345,10 @@ cdef class Engine:
         arrays = []
         for i in range(self.n_states):
             flat = np.zeros(self.network.n_parameters, self.network.dtype)
-            for k, (W, b) in enumerate(zip(*self.network.views(flat))):
+            for k, (W, b, _) in enumerate(self.network.places):
                 if self.layers[k].state[i] != NULL:  # a frozen layer has none
-                    self.kernels.table.unpack(&self.layers[k], self.layers[k].state[i], address(W),
-                                              address(b))
+                    self.kernels.table.unpack(&self.layers[k], self.layers[k].state[i],
+                                              self._at(flat, W), self._at(flat, b))
             arrays.append(flat)
         return self.t, arrays
 
@@ -349,11 +360,11 @@ cdef class Engine:
         self.beta2_power = power(self.step.beta2, self.t)
         for i in range(self.n_states):
             flat = np.ascontiguousarray(arrays[i], self.network.dtype)
-            for k, (W, b) in enumerate(zip(*self.network.views(flat))):
+            for k, (W, b, _) in enumerate(self.network.places):
                 if self.layers[k].state[i] != NULL:
                     like_W = self.layers[k]
                     like_W.W.data, like_W.Wt.data = self.layers[k].state[i], NULL
-                    self.kernels.table.pack(address(W), address(b), &like_W)
+                    self.kernels.table.pack(self._at(flat, W), self._at(flat, b), &like_W)
 
     cdef int _run(self, training_run *run, int size, Tiles tiles, X, y, sample_weight,
                   tuple loss) except -1:

@@ -53,7 +53,8 @@ class BaseMLP(
 
     def _set_parameters(self, arguments: dict[str, Any]) -> None:
         """The constructor's arguments as attributes, untouched, as scikit-learn asks for."""
-        self.__dict__.update((name, arguments[name]) for name in self._get_param_names())
+        del arguments["self"]
+        self.__dict__.update(arguments)
 
     # ---- what the two estimators say of themselves ----
 

@@ -31,9 +31,7 @@ class ScikitOrder:
 
     def __call__(self, epoch: int) -> NDArray[np.int64]:
         if self.shuffle:
-            order = np.arange(len(self.rows))
-            self.random_state.shuffle(order)
-            self.rows = self.rows[order]
+            self.random_state.shuffle(self.rows)
         return self.rows
 
 
