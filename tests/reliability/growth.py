@@ -18,7 +18,7 @@ import numpy as np
 import fastnn
 
 RNG = np.random.default_rng(0)
-ROUNDS = 4  # What is lost is lost in every round; what only fills a cache is not.
+ROUNDS = 8  # What is lost is lost in every round; what only fills a cache is not.
 X = RNG.random((300, 20), dtype=np.float32)
 Y = RNG.integers(0, 3, 300)
 WITH_NAN = np.where(X > 0.99, np.nan, X)
