@@ -84,7 +84,8 @@ def main(backend: str) -> None:
     growth = {}
     for name, (n, operation) in tries.items():
         rounds = [growth_over(n, operation) for _ in range(ROUNDS)]
-        growth[name] = {"n": n, "rounds": ROUNDS, **{key: min(r[key] for r in rounds) for key in rounds[0]}}
+        least = {key: min(r[key] for r in rounds) for key in rounds[0]}
+        growth[name] = {"n": n, "rounds": ROUNDS, **least}
     print(json.dumps(growth))
 
 
