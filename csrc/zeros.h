@@ -51,8 +51,8 @@ static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0
     return (double)count / (double)((end - r0) * columns);
 }
 
-/* What is needed next: NR rows of some arrays, of as many panels as are worked on, `panel` reals apart.
- * Of each panel it is up to `vectors`, no more: the rest may be another thread's. */
+/* What is needed next: rows of some arrays, of as many panels as are worked on, `panel` reals apart. Of
+ * each panel it is up to `vectors`, no more: the rest may be another thread's. */
 typedef struct {
     const real *arrays[3]; /* those that are not NULL */
     int64_t ld, panel;
@@ -61,7 +61,8 @@ typedef struct {
 } next_rows;
 
 /* C[r] = from[r] + sum of A[r, k] B[k] over the bits k of bits[r]. A[r, k] is a[r * rs + k * cs];
- * panels of B, from and C lie b_panel, from_panel and c_panel apart. */
+ * panels of B, from and C lie b_panel, from_panel and c_panel apart. Meanwhile NR rows of `next` are
+ * fetched. */
 typedef struct {
     const uint64_t *bits;
     const real *a;
@@ -72,7 +73,7 @@ typedef struct {
     int64_t ld_from, from_panel;
     real *C;
     int64_t ldc, c_panel;
-    next_rows next; /* fetched meanwhile */
+    next_rows next;
 } nonzero_terms;
 
 /* Rows k0:k1, of as many panels as nv vectors are. */

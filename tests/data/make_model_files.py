@@ -23,9 +23,9 @@ Y = np.arange(40) % 3
 ARGUMENTS = {"batch_size": 7, "learning_rate": 0.02, "validation": 0.25}
 
 
-def network():
-    """The compiled backend, whose bits are the same everywhere."""
-    return fastnn.MLP((4, 6, 3), activation="tanh", seed=5)
+def network(backend="cython"):
+    """For files the compiled backend, whose bits are the same everywhere."""
+    return fastnn.MLP((4, 6, 3), activation="tanh", seed=5, backend=backend)
 
 
 def followers():

@@ -88,7 +88,8 @@ def outcome(path, whole, content):
 def resume(path):
     """A run that has ended, so that it only takes what is in the file."""
     fit = {"epochs": 3, **make_model_files.ARGUMENTS, "callbacks": make_model_files.followers()}
-    make_model_files.network().fit(make_model_files.X, make_model_files.Y, **fit, resume=path)
+    net = make_model_files.network("auto")
+    net.fit(make_model_files.X, make_model_files.Y, **fit, resume=path)
 
 
 def check_bits(net, read, content):

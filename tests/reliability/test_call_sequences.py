@@ -37,6 +37,14 @@ WRONG_CALLS = [
     lambda net: net.fit(X, Y, optimizer="adamax"),
     lambda net: net.fit(X, Y, resume="nowhere"),
     lambda net: net.fit([(X, Y), (BAD_X, Y)], epochs=1),
+    # infinite, but as float32 only when it is used: NaN or infinity in every weight
+    lambda net: net.fit(
+        X,
+        Y,
+        epochs=1,
+        optimizer="sgd",
+        learning_rate=10.0 * float(np.finfo(net.weights[0].dtype).max),
+    ),
     lambda net: net.train_on_batch(BAD_X, Y),
     lambda net: net.train_on_batch(X, Y, learning_rate=-1),
     lambda net: net.predict(BAD_X),
