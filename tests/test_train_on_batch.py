@@ -102,3 +102,34 @@ def test_errors_leave_the_weights(backend):
     assert bits(net) == before
     net.train_on_batch(X, y)
     assert bits(net) != before
+
+
+@pytest.mark.parametrize("n", [20, 3000])  # 3000: a step in several parts, the last one bad
+def test_errors_leave_the_state_of_the_optimizer(backend, n):
+    X, y = blobs(n=n)
+    bad = X.copy()
+    bad[-1, 0] = np.nan
+    net, twin = made(backend=backend), made(backend=backend)
+    for model in (net, twin):
+        model.train_on_batch(X, y, optimizer="adam")
+    for optimizer in ("adam", "sgd"):  # going on from the state, and beginning another
+        with pytest.raises(ValueError, match="NaN"):
+            net.train_on_batch(bad, y, optimizer=optimizer)
+    with pytest.raises(fastnn.DivergenceError):
+        net.train_on_batch(X * 1e18, y, np.full(n, 1e30), learning_rate=1e30, optimizer="sgd")
+    for model in (net, twin):
+        model.train_on_batch(X, y, optimizer="adam")
+    assert bits(net) == bits(twin)
+
+
+def test_divergence_ends_the_state_it_went_on_from(backend):
+    X, y = blobs(n=20)
+    net, twin = made(backend=backend), made(backend=backend)
+    momentum = {"optimizer": fastnn.optimizers.SGD(momentum=0.9)}
+    net.train_on_batch(X, y, **momentum)
+    twin.weights, twin.biases = net.weights, net.biases
+    with pytest.raises(fastnn.DivergenceError):
+        net.train_on_batch(X * 1e18, y, np.full(20, 1e30), learning_rate=1e30, **momentum)
+    for model in (net, twin):
+        model.train_on_batch(X, y, **momentum)
+    assert bits(net) == bits(twin)

@@ -26,15 +26,37 @@ class BatchTraining:
         self.net, self.options = net, options
         self.engine = net._new_engine()
         self.engine.start(options)
-        self.flat = net._flat.copy()  # as the last step left them
+        # As the last step left them; None from the start of a step that did not end well.
+        self.flat: Array | None = net._flat.copy()
         self.n_steps = 0
 
     def continues(self, options: TrainingOptions) -> bool:
         """Whether a step by these options goes on here: nothing else has changed the weights."""
-        return self.options == options and np.array_equal(self.flat, self.net._flat)
+        flat = self.flat
+        return flat is not None and self.options == options and np.array_equal(flat, self.net._flat)
 
     def step(self, data: Samples, learning_rate: float) -> float:
         """One step on all of `data`; the mean loss before it, without penalty."""
+        before, self.flat = self.flat, None
+        try:
+            total = self._train(data, learning_rate)
+        except ValueError:  # X is not finite, which is found before anything changes
+            self.flat = before
+            raise
+        self.n_steps += 1
+        flat = np.empty_like(self.net._flat)
+        self.engine.get_parameters(flat)
+        if not (math.isfinite(total) and np.isfinite(flat).all()):
+            raise DivergenceError(
+                "the loss or the weights became NaN or infinite; the weights before this step are "
+                "kept. Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
+            )
+        self.flat = flat
+        self.net._take(flat)
+        return total / data.n_samples
+
+    def _train(self, data: Samples, learning_rate: float) -> float:
+        """One step of the engine; the sum of the losses before it."""
         n, rates, position, total = data.n_samples, np.array([learning_rate]), 0, 0.0
         while position < n:  # a large batch takes several calls
             position, total = self.engine.train(
@@ -50,14 +72,4 @@ class BatchTraining:
                 self.n_steps,
                 total,
             )
-        self.n_steps += 1
-        flat = np.empty_like(self.flat)
-        self.engine.get_parameters(flat)
-        if not (math.isfinite(total) and np.isfinite(flat).all()):
-            raise DivergenceError(
-                "the loss or the weights became NaN or infinite; the weights before this step are "
-                "kept. Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."
-            )
-        self.flat = flat
-        self.net._take(flat)
-        return total / n
+        return total

@@ -376,7 +376,8 @@ class MLP:
         all parameters. Arguments as in fit, but for sample_weight, which is taken as it is. The
         optimizer's state goes on from call to call as long as the arguments other than X, y,
         sample_weight and learning_rate are the same and nothing else changes the weights; it is
-        not kept in files and copies. Raises what fit raises; the weights are then as before.
+        not kept in files and copies. Raises what fit raises; the weights are then as before, and
+        the optimizer's state too unless a step that went on from it diverged or was interrupted.
         """
         with alone(self, "fit is already running on this model"):
             loss = checks.check_loss(loss, self.network.output)
@@ -395,13 +396,12 @@ class MLP:
                 learning_rate_factors=learning_rate_factors,
             )
             data = samples.chunk((X, y, sample_weight), self.network, loss)
-            if self._batches is None or not self._batches.continues(options):
-                self._batches = BatchTraining(self, options)
-            try:
-                return self._batches.step(data, rate)
-            except BaseException:
-                self._batches = None  # its engine may have gone further than the weights
-                raise
+            batches = self._batches
+            if batches is None or not batches.continues(options):
+                batches = BatchTraining(self, options)
+            mean_loss = batches.step(data, rate)
+            self._batches = batches
+            return mean_loss
 
     def _options(
         self,
