@@ -258,7 +258,9 @@ const fnn_kernels FNN_TABLE = {
     forward_row,
     forward_lanes,
     SMALL_ROWS,
+    small_open,
     small_step,
+    small_close,
     forward_sparse,
     update_sparse,
 };

@@ -68,14 +68,27 @@ static ALWAYS_INLINE vec constant_of(const fnn_targets *y, int64_t c) {
     return v_set1(y->constants ? ((const real *)y->constants)[c] : 0);
 }
 
-/* As `cross_entropy`, for rows r to r + count, count <= VL. */
-static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n,
-                                 fnn_activity *out, int64_t r, int count, double *losses) {
-    const int64_t n_out = out->h.cols;
-    narrow a, e, sums;
+/* Rows r0:r1 whose losses are wanted. Their a and delta are those of `out`; or, where `columns` is not
+ * NULL, there are up to VL of them, and delta takes the place of a in those columns. */
+typedef struct {
+    const fnn_targets *y;
+    fnn_rows rows;
+    real inverse_n;
+    int64_t n_out;
+    fnn_activity *out;
+    real (*columns)[VL];
+    int64_t r0, r1;
+    double *losses;
+} loss_task;
+
+/* As `cross_entropy`, for rows r to r + count, count <= VL; delta takes the place of a. */
+static ALWAYS_INLINE void cross_entropy_of_columns(const loss_task *t, int64_t r, int count,
+                                                   real (*a)[VL]) {
+    const fnn_targets *y = t->y;
+    const int64_t n_out = t->n_out;
+    narrow e, sums;
     narrow_targets target;
-    take_targets(y, rows, r, count, n_out, &target);
-    to_columns(&out->h, r, count, a);
+    take_targets(y, t->rows, r, count, n_out, &target);
     vec highest = v_set1(-INFINITY), loss = v_set1(0);
     for (int64_t c = 0; c < n_out; c++) highest = v_max(highest, v_load(a[c]));
     for (int64_t c = 0; c < n_out; c++) {
@@ -84,7 +97,7 @@ static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inver
         v_store(sums[c], power);
     }
     const vec sum = narrow_total(sums, n_out), ln_sum = v_log(sum);
-    const vec scale = scale_of(y, &target, inverse_n);
+    const vec scale = scale_of(y, &target, t->inverse_n);
     const vec s = constant_of(y, 0), share = v_div(s, v_set1((real)n_out));
     for (int64_t c = 0; c < n_out; c++) {
         vec l = v_add(v_sub(highest, v_load(a[c])), ln_sum), wanted;
@@ -100,73 +113,80 @@ static void narrow_cross_entropy(const fnn_targets *y, fnn_rows rows, real inver
             wanted = smooth(wanted, s, share);
             v_store(sums[c], v_mul(wanted, l));
         }
-        v_store(e[c], v_mul(scale, v_sub(v_div(v_load(e[c]), sum), wanted)));
+        v_store(a[c], v_mul(scale, v_sub(v_div(v_load(e[c]), sum), wanted)));
     }
     if (y->constants) loss = narrow_total(sums, n_out);
-    to_rows(e, &out->delta, r, count);
-    store_losses(y, &target, loss, count, losses + r);
+    store_losses(y, &target, loss, count, t->losses + r);
 }
 
-/* As `element_losses`, for rows r to r + count, count <= VL. */
-static ALWAYS_INLINE void narrow_element_losses(element_loss *loss, const int output,
-                                                const fnn_targets *y, fnn_rows rows, real inverse_n,
-                                                fnn_activity *out, int64_t r, int count,
-                                                double *losses) {
-    const int64_t n_out = out->h.cols;
-    narrow a, f, sums;
+/* As `element_losses`, for rows r to r + count, count <= VL; delta takes the place of a. */
+static ALWAYS_INLINE void element_losses_of_columns(element_loss *loss, const int output,
+                                                    const loss_task *t, int64_t r, int count,
+                                                    real (*a)[VL]) {
+    const fnn_targets *y = t->y;
+    narrow f, sums;
     narrow_targets target;
-    take_targets(y, rows, r, count, n_out, &target);
-    to_columns(&out->h, r, count, a);
-    elementwise(y->output, a[0], f[0], n_out, 1, VL);
-    const vec scale = scale_of(y, &target, inverse_n);
-    for (int64_t c = 0; c < n_out; c++) {
+    take_targets(y, t->rows, r, count, t->n_out, &target);
+    elementwise(y->output, a[0], f[0], t->n_out, 1, VL);
+    const vec scale = scale_of(y, &target, t->inverse_n);
+    for (int64_t c = 0; c < t->n_out; c++) {
         const outcome o = {output, v_load(a[c]), v_load(f[c]), v_load(target.values[c]),
                            constant_of(y, c)};
         vec dl_da, l = loss(o, &dl_da);
-        v_store(f[c], v_mul(dl_da, scale));
+        v_store(a[c], v_mul(dl_da, scale));
         v_store(sums[c], l);
     }
-    to_rows(f, &out->delta, r, count);
-    store_losses(y, &target, narrow_total(sums, n_out), count, losses + r);
+    store_losses(y, &target, narrow_total(sums, t->n_out), count, t->losses + r);
+}
+
+/* The columns of rows r to r + count; `own` has room for them. */
+static ALWAYS_INLINE real (*take_columns(const loss_task *t, int64_t r, int count, narrow own))
+    [VL] {
+        if (t->columns) return t->columns;
+        to_columns(&t->out->h, r, count, own);
+        return own;
+    } static
+    ALWAYS_INLINE void give_back(const loss_task *t, int64_t r, int count, real (*columns)[VL]) {
+    if (!t->columns) to_rows(columns, &t->out->delta, r, count);
 }
 
 static ALWAYS_INLINE void sum_of_elements(element_loss *loss, const int output,
-                                          const fnn_targets *y, fnn_rows rows, real inverse_n,
-                                          fnn_activity *out, int64_t r0, int64_t r1,
-                                          double *losses) {
-    if (out->h.cols > SUM_LANES)
-        element_losses(loss, output, y, rows, inverse_n, out, r0, r1, losses);
-    else
-        for (int64_t r = r0; r < r1; r += VL)
-            narrow_element_losses(loss, output, y, rows, inverse_n, out, r,
-                                  (int)smaller(VL, r1 - r), losses);
-}
-
-/* Compiled for each output, so that no element asks which it is. */
-static ALWAYS_INLINE void sum_for_output(element_loss *loss, const fnn_targets *y, fnn_rows rows,
-                                         real inverse_n, fnn_activity *out, int64_t r0, int64_t r1,
-                                         double *losses) {
-    switch (y->output) {
-    case FNN_OUT_SIGMOID:
-        sum_of_elements(loss, FNN_OUT_SIGMOID, y, rows, inverse_n, out, r0, r1, losses);
-        break;
-    case FNN_OUT_IDENTITY:
-        sum_of_elements(loss, FNN_OUT_IDENTITY, y, rows, inverse_n, out, r0, r1, losses);
-        break;
-    case FNN_OUT_EXP:
-        sum_of_elements(loss, FNN_OUT_EXP, y, rows, inverse_n, out, r0, r1, losses);
-        break;
+                                          const loss_task *t) {
+    if (t->n_out > SUM_LANES) {
+        element_losses(loss, output, t->y, t->rows, t->inverse_n, t->out, t->r0, t->r1, t->losses);
+        return;
+    }
+    for (int64_t r = t->r0; r < t->r1; r += VL) {
+        narrow own;
+        const int count = (int)smaller(VL, t->r1 - r);
+        real(*a)[VL] = take_columns(t, r, count, own);
+        element_losses_of_columns(loss, output, t, r, count, a);
+        give_back(t, r, count, a);
     }
 }
 
-static void any_cross_entropy(const fnn_targets *y, fnn_rows rows, real inverse_n,
-                              fnn_activity *out, int64_t r0, int64_t r1, double *losses) {
-    if (out->h.cols > SUM_LANES)
-        for (int64_t r = r0; r < r1; r += LOSS_ROWS)
-            cross_entropy(y, rows, inverse_n, out, r, smaller(r1, r + LOSS_ROWS), losses);
-    else
-        for (int64_t r = r0; r < r1; r += VL)
-            narrow_cross_entropy(y, rows, inverse_n, out, r, (int)smaller(VL, r1 - r), losses);
+/* Compiled for each output, so that no element asks which it is. */
+static ALWAYS_INLINE void sum_for_output(element_loss *loss, const loss_task *t) {
+    switch (t->y->output) {
+    case FNN_OUT_SIGMOID: sum_of_elements(loss, FNN_OUT_SIGMOID, t); break;
+    case FNN_OUT_IDENTITY: sum_of_elements(loss, FNN_OUT_IDENTITY, t); break;
+    case FNN_OUT_EXP: sum_of_elements(loss, FNN_OUT_EXP, t); break;
+    }
+}
+
+static void any_cross_entropy(const loss_task *t) {
+    const int64_t most = t->n_out > SUM_LANES ? LOSS_ROWS : VL;
+    for (int64_t r = t->r0; r < t->r1; r += most) {
+        narrow own;
+        const int count = (int)smaller(most, t->r1 - r);
+        if (t->n_out > SUM_LANES) {
+            cross_entropy(t->y, t->rows, t->inverse_n, t->out, r, r + count, t->losses);
+            continue;
+        }
+        real(*a)[VL] = take_columns(t, r, count, own);
+        cross_entropy_of_columns(t, r, count, a);
+        give_back(t, r, count, a);
+    }
 }
 
 /* A user's own, which takes a panel's columns of a row at a time. */
@@ -190,35 +210,37 @@ static void custom_losses(const fnn_targets *y, fnn_rows rows, real inverse_n, f
     }
 }
 
+/* Losses that have no form for columns. */
+static int is_by_rows(int loss) {
+    return loss == FNN_GROUPED_CROSS_ENTROPY || loss == FNN_CUSTOM_LOSS;
+}
+
+static void take_losses(const loss_task *t) {
+    switch (t->y->loss) {
+    case FNN_CROSS_ENTROPY: any_cross_entropy(t); break;
+    case FNN_BINARY_CROSS_ENTROPY:
+        if (t->y->constants)
+            sum_of_elements(smoothed_binary_cross_entropy, FNN_OUT_SIGMOID, t);
+        else
+            sum_of_elements(binary_cross_entropy, FNN_OUT_SIGMOID, t);
+        break;
+    case FNN_SQUARED_ERROR: sum_for_output(squared_error, t); break;
+    case FNN_POISSON: sum_of_elements(poisson, FNN_OUT_EXP, t); break;
+    case FNN_ABSOLUTE_ERROR: sum_for_output(absolute_error, t); break;
+    case FNN_HUBER: sum_for_output(huber, t); break;
+    case FNN_QUANTILE: sum_for_output(quantile, t); break;
+    case FNN_GROUPED_CROSS_ENTROPY:
+        grouped_cross_entropy(t->y, t->rows, t->inverse_n, t->out, t->r0, t->r1, t->losses);
+        break;
+    case FNN_CUSTOM_LOSS:
+        custom_losses(t->y, t->rows, t->inverse_n, t->out, t->r0, t->r1, t->losses);
+        break;
+    }
+}
+
 static void loss(const fnn_targets *y, fnn_rows rows, double inverse_n, fnn_activity *out,
                  int64_t r0, int64_t r1, double *losses) {
-    const real scale = (real)inverse_n;
-    switch (y->loss) {
-    case FNN_CROSS_ENTROPY: any_cross_entropy(y, rows, scale, out, r0, r1, losses); break;
-    case FNN_BINARY_CROSS_ENTROPY:
-        if (y->constants)
-            sum_of_elements(smoothed_binary_cross_entropy, FNN_OUT_SIGMOID, y, rows, scale, out, r0,
-                            r1, losses);
-        else
-            sum_of_elements(binary_cross_entropy, FNN_OUT_SIGMOID, y, rows, scale, out, r0, r1,
-                            losses);
-        break;
-    case FNN_SQUARED_ERROR:
-        sum_for_output(squared_error, y, rows, scale, out, r0, r1, losses);
-        break;
-    case FNN_POISSON:
-        sum_of_elements(poisson, FNN_OUT_EXP, y, rows, scale, out, r0, r1, losses);
-        break;
-    case FNN_ABSOLUTE_ERROR:
-        sum_for_output(absolute_error, y, rows, scale, out, r0, r1, losses);
-        break;
-    case FNN_HUBER: sum_for_output(huber, y, rows, scale, out, r0, r1, losses); break;
-    case FNN_QUANTILE: sum_for_output(quantile, y, rows, scale, out, r0, r1, losses); break;
-    case FNN_GROUPED_CROSS_ENTROPY:
-        grouped_cross_entropy(y, rows, scale, out, r0, r1, losses);
-        break;
-    case FNN_CUSTOM_LOSS: custom_losses(y, rows, scale, out, r0, r1, losses); break;
-    }
+    take_losses(&(loss_task){y, rows, (real)inverse_n, out->h.cols, out, NULL, r0, r1, losses});
 }
 
 #endif

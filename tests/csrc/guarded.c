@@ -23,10 +23,11 @@ static size_t item;
 static int64_t n_cases;
 
 /* All kernels that are given memory. */
-static const char *const NAMES[] = {
-    "fetch",       "gather",        "forward",       "output",         "loss",         "backward",
-    "update",      "squares",       "update_scaled", "pack",           "unpack",       "activate",
-    "forward_row", "forward_lanes", "small_step",    "forward_sparse", "update_sparse"};
+static const char *const NAMES[] = {"fetch",         "gather",         "forward",      "output",
+                                    "loss",          "backward",       "update",       "squares",
+                                    "update_scaled", "pack",           "unpack",       "activate",
+                                    "forward_row",   "forward_lanes",  "small_open",   "small_step",
+                                    "small_close",   "forward_sparse", "update_sparse"};
 enum { N_NAMES = sizeof NAMES / sizeof NAMES[0] };
 static int64_t calls[N_NAMES];
 
@@ -290,8 +291,10 @@ static void weights_phase(network *net) {
 /* Of a batch that is half of the rows, the others being next. */
 static void small_step(network *net) {
     const int64_t n = (net->n + 1) / 2;
+    CALL(small_open, net->layers, LAYERS, &net->y);
     CALL(small_step, net->layers, LAYERS, net->x, &net->X, &net->y, net->rows, n, 1.0, net->n - n,
          &net->step, net->losses);
+    CALL(small_close, net->layers, LAYERS, &net->y);
 }
 
 static void add_results(network *net) {

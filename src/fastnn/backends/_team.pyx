@@ -377,7 +377,12 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     for: to read that clock, one that is alone would take a tenth of a short call."""
     cdef uint64_t mode = fnn_denormals_off()
     cdef double begin = omp_get_wtime(), on_core = fnn_thread_seconds() if size > 1 else 0
+    cdef network_pass *net = &run.net
+    if run.is_small:
+        net.kernels.small_open(net.layers, net.n_layers, &net.y)
     train_team(run, thread, size)
+    if run.is_small:
+        net.kernels.small_close(net.layers, net.n_layers, &net.y)
     if size > 1:
         run.core_shares[thread] = (fnn_thread_seconds() - on_core) / (omp_get_wtime() - begin)
     fnn_denormals_restore(mode)

@@ -1,0 +1,110 @@
+/* The output layer of a small network, where it has few outputs: a vector of them would be mostly
+ * padding. While the network trains, its W is turned, (n_out, n_in) with the bias as a last row, in the
+ * memory that it has; so is the optimizer's state. a and delta are columns, one vector for VL rows of
+ * the batch. */
+#ifndef FNN_SMALL_OUTPUT_H
+#define FNN_SMALL_OUTPUT_H
+
+#include "narrow.h"
+#include "small_products.h"
+#include "update.h"
+
+static ALWAYS_INLINE int is_turned(const fnn_layer *layer, const fnn_targets *y) {
+    return layer->n_out <= FEW && layer->n_out <= layer->n_in && !is_by_rows(y->loss);
+}
+
+/* A matrix of `rows` rows, below it that of the bias, becomes one of `cols` rows. */
+static void turn(real *W, int64_t rows, int64_t cols) {
+    real turned[(VL + 1) * VL];
+    if (!W) return;
+    transpose_vectors(W, VL, (int)rows, turned, VL, (int)cols);
+    v_store(turned + cols * VL, v_load(W + rows * VL));
+    memcpy(W, turned, (size_t)((cols + 1) * VL) * sizeof(real));
+}
+
+static void small_open(fnn_layer *layers, int n_layers, const fnn_targets *y) {
+    fnn_layer *layer = &layers[n_layers - 1];
+    if (!is_turned(layer, y)) return;
+    turn(layer->W.data, layer->n_in, layer->n_out);
+    for (int i = 0; i < 2; i++) turn(layer->state[i], layer->n_in, layer->n_out);
+}
+
+static void small_close(fnn_layer *layers, int n_layers, const fnn_targets *y) {
+    fnn_layer *layer = &layers[n_layers - 1];
+    if (!is_turned(layer, y)) return;
+    if (layer->Wt.data)
+        memcpy(layer->Wt.data, layer->W.data, (size_t)(layer->n_out * VL) * sizeof(real));
+    turn(layer->W.data, layer->n_out, layer->n_in);
+    for (int i = 0; i < 2; i++) turn(layer->state[i], layer->n_out, layer->n_in);
+}
+
+/* a, then the losses and delta, of n rows; `delta` has FEW vectors for every VL of them. */
+static ALWAYS_INLINE void turned_forward(const fnn_layer *layer, const real *h_in,
+                                         const fnn_targets *y, fnn_rows rows, double inverse_n,
+                                         real *delta, int64_t n, double *losses) {
+    const real *W = layer->W.data;
+    const int n_in = (int)layer->n_in, n_out = (int)layer->n_out;
+    real hT[VL * VL];
+    for (int64_t r = 0; r < n; r += VL, delta += FEW * VL) {
+        const int count = (int)smaller(VL, n - r);
+        vec a[FEW];
+        transpose_vectors(h_in + r * VL, VL, count, hT, VL, n_in);
+#pragma GCC unroll 4
+        for (int o = 0; o < FEW; o++) a[o] = v_set1(W[n_out * VL + o]);
+        for (int k = 0; k < n_in; k++)
+#pragma GCC unroll 4
+            for (int o = 0; o < FEW; o++)
+                a[o] = v_fma(v_load(hT + k * VL), v_set1(W[o * VL + k]), a[o]);
+#pragma GCC unroll 4
+        for (int o = 0; o < FEW; o++) v_store(delta + o * VL, a[o]);
+        take_losses(&(loss_task){y, rows, (real)inverse_n, n_out, NULL, (real(*)[VL])delta, r,
+                                 r + count, losses});
+    }
+}
+
+static ALWAYS_INLINE void turned_backward(const fnn_layer *layer, const real *delta,
+                                          fnn_activation activation_below,
+                                          const fnn_activity *below, int64_t n) {
+    for (int64_t r = 0; r < n; r += VL)
+        small_delta((small_operand){delta + r * FEW, 1, VL}, layer->W.data, layer->n_out,
+                    activation_below, below, r, smaller(VL, n - r));
+}
+
+/* dW, turned, and below it the bias's gradient: sums over n rows. */
+static ALWAYS_INLINE void turned_sums(const int n_out, const real *h, const real *delta,
+                                      int64_t n_in, int64_t n, real *g) {
+    vec sum[FEW];
+    real bias[VL] = {0};
+#pragma GCC unroll 4
+    for (int o = 0; o < n_out; o++) sum[o] = v_set1(0);
+    for (int64_t r = 0; r < n; r += VL, delta += FEW * VL)
+        for (int i = 0; i < smaller(VL, n - r); i++, h += VL)
+#pragma GCC unroll 4
+            for (int o = 0; o < n_out; o++) {
+                sum[o] = v_fma(v_set1(delta[o * VL + i]), v_load(h), sum[o]);
+                bias[o] += delta[o * VL + i];
+            }
+#pragma GCC unroll 4
+    for (int o = 0; o < n_out; o++) /* padding of h may be other than zero; that of W stays zero */
+        v_store(g + o * VL, v_first(sum[o], (int)n_in, v_set1(0)));
+    v_store(g + n_out * VL, v_load(bias));
+}
+
+static ALWAYS_INLINE void turned_update(fnn_layer *layer, const real *h, const real *delta,
+                                        int64_t n, const fnn_step *step) {
+    real g[(FEW + 1) * VL];
+    real *W = layer->W.data;
+    const int64_t n_in = layer->n_in, n_out = layer->n_out;
+    switch (n_out) { /* no instance for more than FEW */
+    case 1: turned_sums(1, h, delta, n_in, n, g); break;
+    case 2: turned_sums((int)smaller(2, FEW), h, delta, n_in, n, g); break;
+    case 3: turned_sums((int)smaller(3, FEW), h, delta, n_in, n, g); break;
+    case 4: turned_sums(FEW, h, delta, n_in, n, g); break;
+    }
+    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W, g, n_out, 1, VL);
+    if (step->clip_value > 0) clip_values(step->clip_value, g, n_out + 1, 1, VL);
+    optimize(step, layer->learning_rate_factor,
+             (step_rows){W, layer->state[0], layer->state[1], g, n_out + 1, 1, VL}, n_out);
+}
+
+#endif
