@@ -38,6 +38,20 @@ static void small_close(fnn_layer *layers, int n_layers, const fnn_targets *y) {
     for (int i = 0; i < 2; i++) turn(layer->state[i], layer->n_out, layer->n_in);
 }
 
+/* a of VL rows, given h_in's columns. */
+static ALWAYS_INLINE void turned_product(const int n_out, const real *W, const real *hT, int n_in,
+                                         real *a) {
+    vec sum[FEW];
+#pragma GCC unroll 4
+    for (int o = 0; o < n_out; o++) sum[o] = v_set1(W[n_out * VL + o]);
+    for (int k = 0; k < n_in; k++)
+#pragma GCC unroll 4
+        for (int o = 0; o < n_out; o++)
+            sum[o] = v_fma(v_load(hT + k * VL), v_set1(W[o * VL + k]), sum[o]);
+#pragma GCC unroll 4
+    for (int o = 0; o < n_out; o++) v_store(a + o * VL, sum[o]);
+}
+
 /* a, then the losses and delta, of n rows; `delta` has FEW vectors for every VL of them. */
 static ALWAYS_INLINE void turned_forward(const fnn_layer *layer, const real *h_in,
                                          const fnn_targets *y, fnn_rows rows, double inverse_n,
@@ -47,16 +61,13 @@ static ALWAYS_INLINE void turned_forward(const fnn_layer *layer, const real *h_i
     real hT[VL * VL];
     for (int64_t r = 0; r < n; r += VL, delta += FEW * VL) {
         const int count = (int)smaller(VL, n - r);
-        vec a[FEW];
         transpose_vectors(h_in + r * VL, VL, count, hT, VL, n_in);
-#pragma GCC unroll 4
-        for (int o = 0; o < FEW; o++) a[o] = v_set1(W[n_out * VL + o]);
-        for (int k = 0; k < n_in; k++)
-#pragma GCC unroll 4
-            for (int o = 0; o < FEW; o++)
-                a[o] = v_fma(v_load(hT + k * VL), v_set1(W[o * VL + k]), a[o]);
-#pragma GCC unroll 4
-        for (int o = 0; o < FEW; o++) v_store(delta + o * VL, a[o]);
+        switch (n_out) { /* no instance for more than FEW */
+        case 1: turned_product(1, W, hT, n_in, delta); break;
+        case 2: turned_product((int)smaller(2, FEW), W, hT, n_in, delta); break;
+        case 3: turned_product((int)smaller(3, FEW), W, hT, n_in, delta); break;
+        case 4: turned_product(FEW, W, hT, n_in, delta); break;
+        }
         take_losses(&(loss_task){y, rows, (real)inverse_n, n_out, NULL, (real(*)[VL])delta, r,
                                  r + count, losses});
     }
@@ -95,7 +106,7 @@ static ALWAYS_INLINE void turned_update(fnn_layer *layer, const real *h, const r
     real g[(FEW + 1) * VL];
     real *W = layer->W.data;
     const int64_t n_in = layer->n_in, n_out = layer->n_out;
-    switch (n_out) { /* no instance for more than FEW */
+    switch (n_out) {
     case 1: turned_sums(1, h, delta, n_in, n, g); break;
     case 2: turned_sums((int)smaller(2, FEW), h, delta, n_in, n, g); break;
     case 3: turned_sums((int)smaller(3, FEW), h, delta, n_in, n, g); break;
