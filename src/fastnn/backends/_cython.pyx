@@ -20,7 +20,7 @@ from fastnn.backends._prediction cimport (
     BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, predict, prediction,
 )
 from fastnn.backends._team cimport (
-    BLOCK_ROWS, Tiles, first_layer, network_pass, train, training_run,
+    BLOCK_ROWS, Places, Tiles, first_layer, network_pass, part_place, train, training_run,
 )
 
 from fastnn.backends._kernels import Product, activate, available_isas
@@ -52,6 +52,11 @@ cdef double PART_FLOPS = 3e10
 cdef int64_t PART_ELEMENTS = 1 << 22
 # A first layer of fewer weights is not worth the two more barriers that its columns take.
 cdef int64_t LEAST_BY_COLUMNS = 1 << 15
+# A batch of so many rows is taken by parts in turns, by so many threads, if what they hand on, all of
+# dW, is no more bytes than this.
+cdef int64_t LEAST_IN_TURNS = 2048
+cdef int MOST_IN_TURNS = 3
+cdef int64_t MOST_HANDED_ON = 1 << 16
 # Below this much work for each thread, in operations, waiting for one another costs more than
 # sharing brings; and what a row costs beside its products.
 cdef double FLOPS_PER_THREAD = 400_000.0
@@ -106,6 +111,7 @@ cdef class Engine:
     cdef bint all_train
     cdef Columns columns  # of a run on a sparse X
     cdef FirstLayer first  # of runs that share it out by columns
+    cdef Places places  # of runs whose threads take parts in turns
     cdef double flops_per_row
     cdef fnn_step step
     cdef double weight_decay, beta1_power, beta2_power, clip_norm
@@ -282,7 +288,7 @@ cdef class Engine:
         cdef int k
         cdef double rate
         self.rates, self.seed, self.dropout = rates or (0.0,) * self.n_layers, seed, NULL
-        self.spare = self.first = None  # their matrices depend on the rates
+        self.spare = self.first = self.places = None  # their matrices depend on the rates
         if rates:
             self.dropout = <fnn_dropout *> self.state_memory.take(
                 self.n_layers * sizeof(fnn_dropout))
@@ -372,7 +378,8 @@ cdef class Engine:
         cdef int k
         cdef Columns columns
         cdef bint is_sparse = isinstance(X, CSR)
-        cdef int64_t part_rows = self._part_rows(X, run.flops_per_row)
+        cdef bint in_turns = not is_sparse and self._takes_turns(run, size)
+        cdef int64_t part_rows = BLOCK_ROWS if in_turns else self._part_rows(X, run.flops_per_row)
         cdef int64_t parts = (run.batch_size + part_rows - 1) // part_rows
         run.part_rows = (run.batch_size + parts - 1) // parts  # equal ones
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
@@ -389,6 +396,8 @@ cdef class Engine:
         if is_sparse and run.net.lowest == 0:
             columns = self._take_columns(X, run)
             run.columns, run.first_tile = &columns.columns, tiles.n_of_input
+        elif in_turns:
+            run.places = self._open_places(run, size, workspace)
         elif size > 1 and self._goes_by_columns(run):
             run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input
         tiles.share(size, run.first_tile)
@@ -398,6 +407,20 @@ cdef class Engine:
             train(run, size)
         self._give_back(workspace)
         return self._check_X(&run.net)
+
+    cdef bint _takes_turns(self, training_run *run, int size) noexcept:
+        """Whether a batch is so large, and its dW so small, that threads had better take whole parts
+        and hand the sums on. More of them would wait for one another: dW is a third of the work."""
+        return (1 < size <= MOST_IN_TURNS and run.batch_size >= LEAST_IN_TURNS
+                and self.n_parameters * self.kernels.itemsize <= MOST_HANDED_ON)
+
+    cdef part_place *_open_places(self, training_run *run, int size, Workspace workspace):
+        """For the team: those of the last run, if they are as many and as large."""
+        if (self.places is None or self.places.n_threads != size
+                or self.places.rows < run.part_rows):
+            self.places = Places(self.kernels, self.network, run.part_rows, size, self.rates,
+                                 self.skip_zeros)
+        return self.places.open(workspace)
 
     cdef bint _goes_by_columns(self, training_run *run):
         """Whether the first layer has most of the weights, so many that sharing them costs more

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_activity, fnn_barrier, fnn_columns, fnn_dropout, fnn_flag,
+    Kernels, Memory, Workspace, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_dropout, fnn_flag,
     fnn_input, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_step, fnn_targets, fnn_tile,
 )
 
@@ -65,6 +65,29 @@ cdef class Tiles:
     cdef int share(self, int n_threads, int64_t first) except -1
 
 
+# What a thread that takes whole parts of a batch writes.
+ctypedef struct part_place:
+    fnn_activity *activity
+    double *losses
+
+
+cdef class Places:
+    """Those of a team, the first of which is that of the run's own workspace."""
+    cdef list workspaces  # of the others
+    cdef Memory memory
+    cdef part_place *places
+    cdef int64_t rows
+    cdef int n_threads
+    cdef part_place *open(self, Workspace own) noexcept
+
+
+# A part of a batch, the `n` rows from order[batch] on: its rows from `part` on, and its step.
+ctypedef struct part_walk:
+    int64_t batch, n, part, part_n, steps
+    fnn_step step
+    double beta1_power, beta2_power, inverse_n, loss_scale
+
+
 # Steps over order[batch:], the first `part` rows of the first batch being done with.
 ctypedef struct training_run:
     network_pass net
@@ -73,6 +96,7 @@ ctypedef struct training_run:
     int64_t n_order, batch_size, part_rows
     bint is_small  # each step is one call of the kernel for small networks
     int64_t batch, part
+    part_walk start  # where the call begins
     fnn_step step
     double clip_norm  # 0: none
     double *squares  # for every neuron, with clip_norm
@@ -92,6 +116,8 @@ ctypedef struct training_run:
     double sum_of_losses, sum_at_step  # so far, and at the end of the last whole step
     int stop
     fnn_barrier barrier
+    part_place *places  # of threads that take parts in turns; NULL: all share every part
+    fnn_counter turn  # whose part is next
     # What the call took: seconds, and the part of them that each thread, and the least of all, had
     # a core for.
     double took, core_share

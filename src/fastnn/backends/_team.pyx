@@ -18,9 +18,9 @@ from libc.stdint cimport int64_t, uint64_t
 from fastnn.backends import forks
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, Kernels, Memory, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
-    fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels,
-    fnn_layer, fnn_plus_losses, fnn_rows, fnn_step, fnn_thread_seconds, fnn_work,
+    FNN_ADAM, Kernels, Memory, Workspace, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
+    fnn_counter_add, fnn_counter_get, fnn_counter_wait, fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels,
+    fnn_layer, fnn_plus_losses, fnn_rows, fnn_step, fnn_thread_seconds, fnn_work, new_workspace,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
@@ -34,6 +34,9 @@ cdef extern from "omp.h" nogil:
 # team for ever. In a child of a fork, a new thread leads every team: OpenMP has a team for each
 # thread that leads one, and no more of it when the thread ends.
 cdef bint is_forked = forks.is_child
+
+# Added to `turn` where a call ends early.
+cdef int64_t NO_MORE_TURNS = <int64_t> 1 << 60
 
 
 def _after_fork_in_child():
@@ -81,6 +84,25 @@ cdef class Tiles:
                 self.tiles[i].thread = thread
         self.n_threads, self.first = n_threads, first
         return 0
+
+
+cdef class Places:
+    def __cinit__(self, Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
+                  bint skip_zeros):
+        """For parts of so many rows; rates: dropout's, as a workspace takes them."""
+        cdef Workspace workspace
+        cdef int i
+        self.rows, self.n_threads, self.memory = rows, n_threads, Memory()
+        self.places = <part_place *> self.memory.take(n_threads * sizeof(part_place))
+        self.workspaces = [new_workspace(kernels, network, rows, 1, rates, skip_zeros, True)
+                           for _ in range(n_threads - 1)]
+        for i in range(1, n_threads):
+            workspace = self.workspaces[i - 1]
+            self.places[i] = part_place(workspace.activity, workspace.losses)
+
+    cdef part_place *open(self, Workspace own) noexcept:
+        self.places[0] = part_place(own.activity, own.losses)
+        return self.places
 
 
 cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
@@ -155,10 +177,9 @@ cdef row_share share_of(training_run *run, int64_t n, int thread, int size) noex
     return share
 
 
-cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
-                     double inverse_n) noexcept nogil:
+cdef void rows_phase(const training_run *run, network_pass *net, double *losses,
+                     const row_share *share, int64_t first, double inverse_n) noexcept nogil:
     """The share's rows of the workspace, row 0 of which is order[first]."""
-    cdef network_pass *net = &run.net
     cdef int64_t r0 = share.r0, r1
     cdef fnn_rows rows
     rows.order, rows.first = run.order, first
@@ -169,7 +190,7 @@ cdef void rows_phase(training_run *run, const row_share *share, int64_t first,
             forward_layers(net, 1, rows, r0, r1)
         elif not forward_rows(net, rows, r0, r1):
             return
-        net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, run.losses)
+        net.kernels.loss(&net.y, rows, inverse_n, &net.activity[net.n_layers], r0, r1, losses)
         backward_rows(net, net.lowest if net.first == NULL else 1, rows, r0, r1)
         r0 = r1
 
@@ -183,7 +204,7 @@ cdef bint columns_and_rows(training_run *run, int thread, int size, const row_sh
     fnn_barrier_wait(&run.barrier, size)
     if fnn_flag_get(&run.net.invalid_X):
         return False
-    rows_phase(run, share, first, inverse_n)
+    rows_phase(run, &run.net, run.losses, share, first, inverse_n)
     fnn_barrier_wait(&run.barrier, size)
     train_columns(&run.net, thread, size, share.n, step)
     return True
@@ -304,71 +325,153 @@ cdef double weigh_batch(const training_run *run, int64_t i, int64_t n,
     return inverse
 
 
+cdef part_walk first_part(const training_run *run) noexcept nogil:
+    cdef part_walk at
+    at.batch, at.part, at.steps, at.step = run.batch, run.part, 0, run.step
+    at.beta1_power, at.beta2_power = run.beta1_power, run.beta2_power
+    open_part(run, &at)
+    return at
+
+
+cdef void open_part(const training_run *run, part_walk *at) noexcept nogil:
+    """How many rows the part has, and its step's numbers."""
+    cdef fnn_step *step = &at.step
+    cdef double rate = run.learning_rates[at.steps * run.rate_stride]
+    at.n = min(run.batch_size, run.n_order - at.batch)
+    at.part_n = min(run.part_rows, at.n - at.part)
+    step.first, step.last = at.part == 0, at.part + at.part_n == at.n
+    at.inverse_n, at.loss_scale = 1.0 / at.n, 1
+    if run.batch_weighting:
+        at.inverse_n = weigh_batch(run, at.steps, at.n, step)
+        if run.batch_weights != NULL:
+            at.loss_scale = at.n * at.inverse_n
+    step.learning_rate, step.decay = rate, rate * run.weight_decay
+    if step.rule == FNN_ADAM:
+        if step.first:
+            at.beta1_power *= step.beta1
+            at.beta2_power *= step.beta2
+        step.learning_rate = rate / (1 - at.beta1_power)
+        step.inverse_root = 1 / sqrt(1 - at.beta2_power)
+        if step.epsilon_hat:
+            step.eps = run.step.eps * step.inverse_root
+
+
+cdef bint next_part(const training_run *run, part_walk *at) noexcept nogil:
+    """Go on to it; False after the call's last."""
+    at.part += at.part_n
+    if at.step.last:
+        at.batch, at.part, at.steps = at.batch + at.n, 0, at.steps + 1
+        if at.batch == run.n_order or at.steps == run.max_steps:
+            return False
+    open_part(run, at)
+    return True
+
+
+cdef void keep_books(training_run *run, const part_walk *at, const double *losses) noexcept nogil:
+    """Of a part that is done with."""
+    run.sum_of_losses = fnn_plus_losses(run.sum_of_losses, losses, at.part_n, at.loss_scale)
+    run.batch, run.part = at.batch, at.part + at.part_n
+    if at.step.last:
+        run.sum_at_step = run.sum_of_losses
+        run.batch, run.part = at.batch + at.n, 0
+    run.beta1_power, run.beta2_power = at.beta1_power, at.beta2_power
+
+
+cdef bint is_over(const training_run *run, const part_walk *at, double deadline,
+                  double *unclocked) noexcept nogil:
+    """Whether the call's time is, by a clock that takes as long to read as a tiny step."""
+    unclocked[0] += at.part_n * run.flops_per_row
+    if unclocked[0] <= 1e6:
+        return False
+    unclocked[0] = 0
+    return omp_get_wtime() > deadline
+
+
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
-    cdef fnn_step step = run.step
-    cdef int64_t n, part_n, batch = run.batch, part = run.part
+    cdef part_walk at = run.start
     cdef int64_t total = cost_of_tiles(run, thread, size)
     cdef row_share share = share_of(run, run.part_rows, thread, size)
-    cdef double sum_of_losses = run.sum_of_losses
-    cdef double beta1_power = run.beta1_power, beta2_power = run.beta2_power
-    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0, rate
-    cdef double inverse_n, loss_scale = 1
-    cdef int64_t steps = 0
+    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
+    cdef int64_t first
     while True:
-        rate = run.learning_rates[steps * run.rate_stride]
-        n = min(run.batch_size, run.n_order - batch)
-        part_n = min(run.part_rows, n - part)
-        step.first, step.last = part == 0, part + part_n == n
-        inverse_n = 1.0 / n
-        if run.batch_weighting:
-            inverse_n = weigh_batch(run, steps, n, &step)
-            if run.batch_weights != NULL:
-                loss_scale = n * inverse_n
-        step.learning_rate, step.decay = rate, rate * run.weight_decay
-        if step.rule == FNN_ADAM:
-            if step.first:
-                beta1_power *= step.beta1
-                beta2_power *= step.beta2
-            step.learning_rate = rate / (1 - beta1_power)
-            step.inverse_root = 1 / sqrt(1 - beta2_power)
-            if step.epsilon_hat:
-                step.eps = run.step.eps * step.inverse_root
-        if part_n != share.n:
-            share = share_of(run, part_n, thread, size)
+        first = at.batch + at.part
+        if at.part_n != share.n:
+            share = share_of(run, at.part_n, thread, size)
         if run.is_small:
-            small_step(run, batch, n, inverse_n, &step)
+            small_step(run, at.batch, at.n, at.inverse_n, &at.step)
         elif run.net.first != NULL:
-            if not columns_and_rows(run, thread, size, &share, batch + part, inverse_n, &step):
+            if not columns_and_rows(run, thread, size, &share, first, at.inverse_n, &at.step):
                 return
         else:
-            rows_phase(run, &share, batch + part, inverse_n)
+            rows_phase(run, &run.net, run.losses, &share, first, at.inverse_n)
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
         if run.columns != NULL:
-            columns_phase(run, thread, size, batch + part, part_n, &step)
+            columns_phase(run, thread, size, first, at.part_n, &at.step)
         if not run.is_small:
-            weights_phase(run, thread, size, &share, batch + part + part_n, total, &step)
-        if step.last and run.clip_norm > 0:
-            clipped_update(run, thread, size, &step)
-        part += part_n
-        if step.last:
-            batch, part, steps = batch + n, 0, steps + 1
+            weights_phase(run, thread, size, &share, first + at.part_n, total, &at.step)
+        if at.step.last and run.clip_norm > 0:
+            clipped_update(run, thread, size, &at.step)
         if thread == 0:
-            sum_of_losses = fnn_plus_losses(sum_of_losses, run.losses, part_n, loss_scale)
-            run.sum_of_losses = sum_of_losses
-            if step.last:
-                run.sum_at_step = sum_of_losses
-            run.batch, run.part = batch, part
-            run.beta1_power, run.beta2_power = beta1_power, beta2_power
-            run.stop = batch == run.n_order or steps == run.max_steps
-            unclocked += part_n * run.flops_per_row
-            if not run.stop and unclocked > 1e6:  # reading the clock takes as long as a tiny step
-                unclocked = 0
-                run.stop = omp_get_wtime() > deadline
+            keep_books(run, &at, run.losses)
+            run.stop = is_over(run, &at, deadline, &unclocked)
         fnn_barrier_wait(&run.barrier, size)
-        if run.stop:
+        if run.stop or not next_part(run, &at):
+            return
+
+
+cdef bint wait_for_turn(training_run *run, int64_t turn) noexcept nogil:
+    """False if the call has ended meanwhile."""
+    fnn_counter_wait(&run.turn, turn)
+    return fnn_counter_get(&run.turn) < NO_MORE_TURNS
+
+
+cdef void relay_sums(training_run *run, network_pass *net, const row_share *share,
+                     part_walk *at) noexcept nogil:
+    """What a part adds to all gradients; with a batch's last one, the update."""
+    cdef int64_t i
+    cdef const weight_tile *tile
+    for i in range(run.n_tiles):
+        tile = &run.tiles[i]
+        net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
+                           &net.activity[tile.layer + 1].delta, share.n, tile.part, &at.step)
+    if at.step.last and run.clip_norm > 0:
+        clipped_update(run, 0, 1, &at.step)
+
+
+cdef void train_in_turns(training_run *run, int thread, int size) noexcept nogil:
+    """train_team for batches of many parts and a network of few weights: every thread takes whole
+    parts, and what goes from core to core is not h and delta but the sums of dW, from each part's
+    thread to the next one's."""
+    cdef part_walk at = run.start
+    cdef network_pass net = run.net
+    cdef double *losses = run.places[thread].losses
+    cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
+    cdef int64_t turn = 0, begin = 0  # of the part, and of its batch's first one
+    cdef row_share share
+    net.activity = run.places[thread].activity
+    while True:
+        if turn % size == thread:
+            if not wait_for_turn(run, begin):
+                return
+            share = share_of(run, at.part_n, 0, 1)
+            rows_phase(run, &net, losses, &share, at.batch + at.part, at.inverse_n)
+            if fnn_flag_get(&net.invalid_X):
+                fnn_flag_set(&run.net.invalid_X, 1)
+                fnn_counter_add(&run.turn, NO_MORE_TURNS)
+                return
+            if not wait_for_turn(run, turn):
+                return
+            relay_sums(run, &net, &share, &at)
+            keep_books(run, &at, losses)
+            fnn_counter_add(&run.turn, NO_MORE_TURNS
+                            if is_over(run, &at, deadline, &unclocked) else 1)
+        turn += 1
+        if at.step.last:
+            begin = turn
+        if not next_part(run, &at):
             return
 
 
@@ -380,7 +483,10 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     cdef network_pass *net = &run.net
     if run.is_small:
         net.kernels.small_open(net.layers, net.n_layers, &net.y)
-    train_team(run, thread, size)
+    if run.places == NULL:
+        train_team(run, thread, size)
+    else:
+        train_in_turns(run, thread, size)
     if run.is_small:
         net.kernels.small_close(net.layers, net.n_layers, &net.y)
     if size > 1:
@@ -396,6 +502,7 @@ cdef void train_in_parallel(void *context, int n_threads) noexcept nogil:
 cdef void train(training_run *run, int n_threads) noexcept nogil:
     cdef double begin = omp_get_wtime()
     cdef int thread
+    run.start = first_part(run)  # a thread that comes late finds `run` changed
     for thread in range(n_threads):
         run.core_shares[thread] = 1
     if n_threads == 1 or not lead(train_in_parallel, run, n_threads):
