@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import ISAS
 
 import fastnn
 from fastnn import backends
@@ -88,3 +89,54 @@ def test_calls_that_end_inside_a_step_change_no_bit(optimizer, batch_size, optio
         pieces, _, many = trained(engine, optimizer, 0.0, batch_size, options=options)
         assert many > few
         assert np.array_equal(whole, pieces)
+
+
+def run_through(engine, X, y, w, order, batch_size):
+    """In as many calls as it takes; the sum of the losses."""
+    position, total = 0, 0.0
+    while position < len(order):
+        position, total = engine.train(
+            X, y, w, order, position, batch_size, np.full(9, 0.1), 10.0, sum_of_losses=total
+        )
+    return total
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("row", [0, 300, 1300, ROWS - 1])
+def test_a_part_that_is_not_finite_ends_the_call(n_threads, row):
+    """Whichever thread finds it: no other one waits for sums that will not come."""
+    X, y, w = data()
+    X[row, 7] = np.nan
+    engine, order = prepared("cython", n_threads), np.arange(ROWS)
+    before, after = np.empty((2, NETWORK.n_parameters))
+    engine.get_parameters(before)
+    engine.start(TrainingOptions(SGD(), "cross_entropy"))
+    with pytest.raises(ValueError, match="NaN"):
+        run_through(engine, X, y, w, order, ROWS)
+    engine.get_parameters(after)
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_in_turns_leave_no_trace(force_isa, isa):
+    """In calls of several steps, a smaller last batch, and rows that weigh nothing."""
+    force_isa(isa)
+    X, y, w = data()
+    w[::3] = 0
+
+    def run(n_threads):
+        engine = prepared("cython", n_threads)
+        engine.start(TrainingOptions(AdamW(), "cross_entropy", l2=0.1, batch_weighting=True))
+        order = np.tile(np.arange(ROWS), 2)[: 2 * ROWS - 900]
+        total = run_through(engine, X, y, w, order, 2100)
+        flat = np.empty(NETWORK.n_parameters)
+        engine.get_parameters(flat)
+        return flat, total
+
+    expected, expected_total = run(1)
+    for n_threads in (2, 3, 4):
+        flat, total = run(n_threads)
+        assert total == expected_total
+        assert np.array_equal(flat, expected)

@@ -33,6 +33,9 @@ def train_and_predict(n_threads: int, hidden: int) -> int:
         net.predict(X[:1])
         n_fits += 1
     narrow = fastnn.MLP((50, 20, 3), n_threads=n_threads)
+    for options in OPTIONS[:2]:  # parts in turns
+        narrow.fit(np.tile(X, (6, 1)), np.tile(Y, 6), epochs=3, batch_size=2500, **options)
+        n_fits += 1
     for _ in range(50):
         narrow.predict(X)
         narrow.predict(X[:1])
