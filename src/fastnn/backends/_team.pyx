@@ -9,7 +9,6 @@ gradients makes three of the second one: gradients, their squares, updates.
 Which thread computed what leaves no trace in the bits.
 """
 import os
-import time
 
 from cython.parallel cimport parallel, threadid
 from libc.math cimport sqrt
@@ -19,11 +18,14 @@ from fastnn.backends import forks
 
 from fastnn.backends._kernels cimport (
     FNN_ADAM, Kernels, Memory, fnn_barrier_wait, fnn_call_on_new_thread, fnn_columns,
-    fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_kernels,
-    fnn_layer, fnn_plus_losses, fnn_rows, fnn_step, fnn_thread_seconds, fnn_work,
+    fnn_denormals_off, fnn_denormals_restore, fnn_dropout, fnn_flag_get, fnn_flag_set, fnn_layer,
+    fnn_plus_losses, fnn_rows, fnn_step, fnn_thread_seconds, fnn_work,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
+from fastnn.backends._pass cimport (
+    BLOCK_ROWS, backward_rows, dropout_of, forward_layers, forward_rows, network_pass,
+)
 
 cdef extern from "omp.h" nogil:
     int omp_get_num_threads()
@@ -81,55 +83,6 @@ cdef class Tiles:
                 self.tiles[i].thread = thread
         self.n_threads, self.first = n_threads, first
         return 0
-
-
-cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
-                                   fnn_dropout *dropout) noexcept nogil:
-    """That of h_k for these rows, written to `dropout`; NULL if there is none."""
-    if net.dropout == NULL or k == net.n_layers or net.dropout[k].threshold == 0:
-        return NULL
-    dropout[0] = net.dropout[k]
-    dropout.first = rows.first
-    return dropout
-
-
-cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
-    """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
-    cdef int first = 0
-    cdef fnn_dropout dropout, input_dropout
-    cdef const fnn_dropout *of_input = dropout_of(net, 0, rows, &input_dropout)
-    cdef bint valid
-    if net.X.indptr == NULL:
-        valid = net.kernels.gather(&net.X, rows, of_input, &net.activity[0].h, r0, r1)
-    else:
-        first = 1
-        valid = net.kernels.forward_sparse(&net.X, rows, of_input, &net.layers[0],
-                                           dropout_of(net, 1, rows, &dropout), &net.activity[1],
-                                           r0, r1)
-    if not valid:
-        fnn_flag_set(&net.invalid_X, 1)
-        return False
-    forward_layers(net, first, rows, r0, r1)
-    return True
-
-
-cdef void forward_layers(network_pass *net, int first, fnn_rows rows, int64_t r0,
-                         int64_t r1) noexcept nogil:
-    cdef int k
-    cdef fnn_dropout dropout
-    for k in range(first, net.n_layers):
-        net.kernels.forward(&net.layers[k], &net.activity[k].h,
-                            dropout_of(net, k + 1, rows, &dropout), &net.activity[k + 1], r0, r1)
-
-
-cdef void backward_rows(network_pass *net, int lowest, fnn_rows rows, int64_t r0,
-                        int64_t r1) noexcept nogil:
-    cdef int k
-    cdef fnn_dropout dropout
-    for k in range(net.n_layers - 1, lowest, -1):
-        net.kernels.backward(&net.layers[k], &net.activity[k + 1].delta,
-                             net.layers[k - 1].activation, dropout_of(net, k, rows, &dropout),
-                             &net.activity[k], r0, r1)
 
 
 # Rows r0:end of n, a thread's share, which it takes in blocks; so many of them are fetched one step
@@ -403,39 +356,3 @@ cdef void train(training_run *run, int n_threads) noexcept nogil:
     run.took, run.core_share = omp_get_wtime() - begin, 1
     for thread in range(n_threads):
         run.core_share = min(run.core_share, run.core_shares[thread])
-
-
-# So many rounds of multiply-adds on registers.
-ctypedef struct peak_run:
-    const fnn_kernels *kernels
-    int64_t n
-
-
-cdef void peak_in_parallel(void *context, int n_threads) noexcept nogil:
-    cdef const peak_run *run = <const peak_run *> context
-    with parallel(num_threads=n_threads):
-        run.kernels.multiply_adds(run.n)
-
-
-def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
-    """GFLOP/s of multiply-adds on registers alone, on n_threads threads, measured now: the best of
-    three runs that take about `seconds` seconds together."""
-    cdef Kernels kernels = Kernels(dtype, isa)
-    cdef peak_run run
-    cdef int threads = n_threads, runs = 0
-    cdef bint done
-    cdef double best = 0, begin, took
-    run.kernels, run.n = kernels.table, 20_000
-    while runs < 3:
-        begin = time.perf_counter()
-        with nogil:
-            done = lead(peak_in_parallel, &run, threads)
-        if not done:
-            raise RuntimeError("the system grants no thread")
-        took = time.perf_counter() - begin
-        if took < seconds / 3:
-            run.n *= 2
-            continue
-        runs += 1
-        best = max(best, 2.0 * 12 * kernels.table.VL * run.n * threads / took / 1e9)
-    return best
