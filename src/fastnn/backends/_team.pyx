@@ -257,6 +257,29 @@ cdef double weigh_batch(const training_run *run, int64_t i, int64_t n,
     return inverse
 
 
+cdef void set_rate(const training_run *run, double rate, fnn_step *step, double *beta1_power,
+                   double *beta2_power) noexcept nogil:
+    """The step's learning rate and decay; Adam's rate without the bias of its first steps, for
+    which the powers are multiplied up."""
+    step.learning_rate, step.decay = rate, rate * run.weight_decay
+    if step.rule == FNN_ADAM:
+        if step.first:
+            beta1_power[0] *= step.beta1
+            beta2_power[0] *= step.beta2
+        step.learning_rate = rate / (1 - beta1_power[0])
+        step.inverse_root = 1 / sqrt(1 - beta2_power[0])
+        if step.epsilon_hat:
+            step.eps = run.step.eps * step.inverse_root
+
+
+cdef bint is_late(double *unclocked, double deadline) noexcept nogil:
+    """Reading the clock takes as long as a tiny step: only after so much work, in operations."""
+    if unclocked[0] <= 1e6:
+        return False
+    unclocked[0] = 0
+    return omp_get_wtime() > deadline
+
+
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef fnn_step step = run.step
@@ -278,15 +301,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             inverse_n = weigh_batch(run, steps, n, &step)
             if run.batch_weights != NULL:
                 loss_scale = n * inverse_n
-        step.learning_rate, step.decay = rate, rate * run.weight_decay
-        if step.rule == FNN_ADAM:
-            if step.first:
-                beta1_power *= step.beta1
-                beta2_power *= step.beta2
-            step.learning_rate = rate / (1 - beta1_power)
-            step.inverse_root = 1 / sqrt(1 - beta2_power)
-            if step.epsilon_hat:
-                step.eps = run.step.eps * step.inverse_root
+        set_rate(run, rate, &step, &beta1_power, &beta2_power)
         if part_n != share.n:
             share = share_of(run, part_n, thread, size)
         if run.is_small:
@@ -315,11 +330,9 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
                 run.sum_at_step = sum_of_losses
             run.batch, run.part = batch, part
             run.beta1_power, run.beta2_power = beta1_power, beta2_power
-            run.stop = batch == run.n_order or steps == run.max_steps
             unclocked += part_n * run.flops_per_row
-            if not run.stop and unclocked > 1e6:  # reading the clock takes as long as a tiny step
-                unclocked = 0
-                run.stop = omp_get_wtime() > deadline
+            run.stop = (batch == run.n_order or steps == run.max_steps
+                        or is_late(&unclocked, deadline))
         fnn_barrier_wait(&run.barrier, size)
         if run.stop:
             return
