@@ -401,7 +401,7 @@ def public_names():
         value = getattr(fastnn, name)
         if callable(value):
             yield name
-    for name, value in vars(fastnn.MLP).items():
+    for name, value in inspect.getmembers_static(fastnn.MLP):
         if not name.startswith("_") and (callable(value) or isinstance(value, property)):
             yield f"MLP.{name}"
     for module in (callbacks, datasets, losses, metrics, optimizers, schedules, streams):
@@ -427,7 +427,7 @@ def test_every_public_name_has_its_row():
 def parameters_of(name):
     """The names of a row's parameters as the function has them."""
     module, _, attribute = name.rpartition(".")
-    if module == "MLP" and isinstance(vars(fastnn.MLP)[attribute], property):
+    if module == "MLP" and isinstance(getattr(fastnn.MLP, attribute), property):
         return {"value"}
     home = fastnn if not module else fastnn.MLP if module == "MLP" else globals()[module]
     given = inspect.signature(getattr(home, attribute)).parameters
