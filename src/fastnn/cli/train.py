@@ -1,4 +1,4 @@
-"""`fastnn train`: a data set by name or from a file, a network for it, its training and its test."""
+"""`fastnn train`: a data set by name or from a file, a network for it, its training and test."""
 
 from __future__ import annotations
 
