@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -20,8 +19,8 @@ import numpy as np
 from bench import machine
 from bench.networks import Case
 from bench.tables import count, markdown, percent
-from bench.turns import alternate, train_for
-from fastnn import MLP, datasets
+from bench.turns import alternate, fit_player
+from fastnn import datasets
 
 LAYER_SIZES = (784, 128, 10)
 BATCH_SIZE = 128
@@ -41,20 +40,11 @@ def measured(optimizer: str, rounds: int, seconds: float) -> list[dict[str, Any]
     case = Case(LAYER_SIZES, BATCH_SIZE, optimizer, 60_000)
     kinds = images()
 
-    def player(X: np.ndarray, y: np.ndarray, skip: bool):
-        net = MLP(LAYER_SIZES)
-        settings = {"batch_size": BATCH_SIZE, "optimizer": optimizer}
-        settings["learning_rate"] = case.learning_rate
-
-        def play() -> float:
-            os.environ["FASTNN_SKIP_ZEROS"] = "1" if skip else "0"
-            return train_for(seconds, net, X, y, **settings).rate
-
-        return play
-
     before = machine.fma_peak(machine.n_cores())
     players = {
-        (name, skip): player(*data, skip) for name, data in kinds.items() for skip in (True, False)
+        (name, skip): fit_player(case, *data, seconds, skip)
+        for name, data in kinds.items()
+        for skip in (True, False)
     }
     results = alternate(players, rounds)
     after = machine.fma_peak(machine.n_cores())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 import warnings
@@ -24,8 +23,7 @@ from scipy.sparse import csr_matrix
 from bench import machine
 from bench.networks import Case
 from bench.tables import count, markdown, percent
-from bench.turns import alternate, train_for
-from fastnn import MLP
+from bench.turns import alternate, fit_player
 
 N_COLUMNS, STORED = 20_000, 0.01
 LAYER_SIZES = (N_COLUMNS, 128, 10)
@@ -42,21 +40,6 @@ def make_data() -> tuple[csr_matrix, np.ndarray]:
     data = rng.random(indptr[-1], dtype=np.float32)
     X = csr_matrix((data, np.concatenate(indices), indptr), (N_SAMPLES, N_COLUMNS))
     return X, rng.integers(0, LAYER_SIZES[-1], N_SAMPLES)
-
-
-def fastnn_player(
-    case: Case, X: Any, y: np.ndarray, seconds: float, skip: bool = True
-) -> Callable[[], float]:
-    """Samples per second of a fit that ends after so many seconds."""
-    net = MLP(LAYER_SIZES)
-    settings: dict[str, Any] = {"batch_size": case.batch_size, "optimizer": case.optimizer}
-    settings["learning_rate"] = case.learning_rate
-
-    def play() -> float:
-        os.environ["FASTNN_SKIP_ZEROS"] = "1" if skip else "0"
-        return train_for(seconds, net, X, y, **settings).rate
-
-    return play
 
 
 def scikit_player(case: Case, X: csr_matrix, y: np.ndarray) -> Callable[[], float]:
@@ -86,9 +69,9 @@ def measured(
 ) -> dict[str, Any]:
     """The rates of every player in every round, and what follows from them."""
     players = {
-        "CSR": fastnn_player(case, X, y, seconds),
-        "array": fastnn_player(case, dense, y, seconds),
-        "zeros kept": fastnn_player(case, dense, y, seconds, skip=False),
+        "CSR": fit_player(case, X, y, seconds),
+        "array": fit_player(case, dense, y, seconds),
+        "zeros kept": fit_player(case, dense, y, seconds, skip_zeros=False),
         "scikit-learn": scikit_player(case, X, y),
     }
     rates = alternate(players, rounds)

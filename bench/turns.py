@@ -1,7 +1,8 @@
-"""Turns of fastnn's own training, in this process: what load, pixels and scaling measure with."""
+"""Turns of fastnn's own training, in this process: what other benchmarks measure with."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.networks import Case
 from fastnn import MLP
 from fastnn.callbacks import Callback, Run
 
@@ -63,6 +65,21 @@ def train_for(seconds: float, net: MLP, X: np.ndarray, y: np.ndarray, **settings
     samples, duration = clock.last[1] - clock.first[1], clock.last[0] - clock.first[0]
     order = clock.first[0] - clock.begin - clock.first[1] * duration / samples
     return Turn(samples, duration, max(0.0, order))
+
+
+def fit_player(
+    case: Case, X: Any, y: np.ndarray, seconds: float, skip_zeros: bool = True
+) -> Callable[[], float]:
+    """Samples per second of a fit that ends after so many seconds, by default without the zeros."""
+    net = MLP(case.layer_sizes)
+    settings: dict[str, Any] = {"batch_size": case.batch_size, "optimizer": case.optimizer}
+    settings["learning_rate"] = case.learning_rate
+
+    def play() -> float:
+        os.environ["FASTNN_SKIP_ZEROS"] = "1" if skip_zeros else "0"
+        return train_for(seconds, net, X, y, **settings).rate
+
+    return play
 
 
 def alternate(players: dict[Any, Callable[[], Any]], rounds: int, pause: float = 0.05) -> dict:

@@ -1,5 +1,5 @@
-/* CPU features -> table of kernels. To add an instruction set: its section in simd.h, its registers
- * in gemm.h, a line in CMakeLists.txt, and a row here. */
+/* CPU features -> table of kernels. To add an instruction set: its words in a simd_*.h that simd.h
+ * includes, its registers in gemm.h, a line in CMakeLists.txt, and a row here. */
 #include "fastnn.h"
 #include <string.h>
 

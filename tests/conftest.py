@@ -26,6 +26,7 @@ collect_ignore = COMPILED_ONLY if IS_PURE else []
 ISAS = fastnn.available_isas()
 COMPILED = [f"cython-{isa}" for isa in ISAS]
 ENGINES = [name for name in fastnn.available_backends() if name != "cython"] + COMPILED
+N = 6  # samples of good_X and good_y
 
 
 def _is_compiled_only(item: pytest.Item) -> bool:
@@ -85,6 +86,20 @@ def force_isa(environment: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.fixture
+def net(backend, dtype):
+    """3-4-2 softmax; the test must leave it as it was, and usable."""
+    net = fastnn.MLP((3, 4, 2), dtype=dtype, backend=backend)
+    before = [array.copy() for array in net.weights + net.biases]
+    yield net
+    for array, copy in zip(net.weights + net.biases, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    assert net.epochs_trained == 0
+    net.fit(good_X(), good_y(), epochs=1, learning_rate=0.1)
+    assert net.epochs_trained == 1
+    assert np.isfinite(net.forward(good_X())).all()
+
+
+@pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting for the disk; test_files.py has that a file is on it before it gets its name."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
@@ -123,6 +138,14 @@ def blobs(n=120, n_in=4, n_classes=3, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, n_classes, n)
     return rng.normal(size=(n_classes, n_in))[y] + rng.normal(size=(n, n_in)), y
+
+
+def good_X(n=N):
+    return np.random.default_rng(0).normal(size=(n, 3))
+
+
+def good_y(n=N):
+    return np.arange(n) % 2
 
 
 def parameters(net):

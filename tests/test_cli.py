@@ -155,7 +155,7 @@ def test_options_reach_the_network(option, values):
 @pytest.mark.parametrize(("epochs", "full"), [(1, 1), (2, 2), (3, 2), (6, 4)])
 def test_learning_rate_falls_for_the_last_third(epochs, full):
     net = fastnn.MLP((2, 3, 2))
-    net.fit(np.eye(2), [0, 1], epochs, learning_rate=0.5, callbacks=cli.LowerAtTheEnd(0.1))
+    net.fit(np.eye(2), [0, 1], epochs, learning_rate=0.5, callbacks=cli.train.LowerAtTheEnd(0.1))
     assert net.history["learning_rate"] == pytest.approx([0.5] * full + [0.05] * (epochs - full))
 
 

@@ -1,14 +1,15 @@
-"""Losses with constants, label smoothing: values, gradients, the same bits, PyTorch's numbers.
+"""Losses with constants: values, gradients, the same bits, PyTorch's numbers.
 
 What holds for every loss is tested by name elsewhere: gradients and agreement with the reference in
-test_gradients.py, the same bits of whole trainings in test_same_bits.py.
+test_gradients.py, the same bits of whole trainings in test_same_bits.py. What holds for groups, and
+for label smoothing: test_grouped_losses.py, test_label_smoothing.py.
 """
 
 import math
 
 import numpy as np
 import pytest
-from conftest import COMPILED, ISAS, assert_close, blobs, flat_of, parameters, targets
+from conftest import COMPILED, ISAS, parameters, targets
 from test_gradients import assert_gradient_is_right, far_from_kinks
 
 import fastnn
@@ -231,99 +232,6 @@ def test_the_median_is_half_the_absolute_error(backend, n_out):
     np.testing.assert_array_equal(2 * half[1][0], whole[1][0])
 
 
-# ---- groups ----
-
-SIZES = (2, 17, 1, 4)  # more and fewer than a vector has lanes, one class, across panels
-
-
-def grouped_data(n=37):
-    rng, y = np.random.default_rng(4), [targets("cross_entropy", n, size) for size in SIZES]
-    y[0] = np.eye(2)[rng.integers(0, 2, n)]
-    return rng.normal(size=(n, 5)), np.hstack(y), rng.choice([0.0, 0.5, 2.0], n)
-
-
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_a_group_is_a_softmax_network_of_its_own(backend, dtype, smoothing, weighted):
-    """Loss and gradients of the output layer are those of one network for each group."""
-    X, y, w = grouped_data()
-    w = w if weighted else None
-    loss = GroupedCrossEntropy(smoothing, SIZES)
-    net = fastnn.MLP((5, sum(SIZES)), output="identity", dtype=dtype, backend=backend)
-    value, dW, db = net.loss_and_gradients(X, y, loss, sample_weight=w)
-    tolerance = 2e-5 if dtype == "float32" else 1e-12
-    total = 0.0
-    for group in loss.groups(sum(SIZES)):
-        alone = fastnn.MLP((5, group.stop - group.start), dtype=dtype, backend=backend)
-        alone.weights, alone.biases = [net.weights[0][group]], [net.biases[0][group]]
-        part, dW_alone, db_alone = alone.loss_and_gradients(
-            X, y[:, group], CrossEntropy(smoothing), sample_weight=w
-        )
-        total += part
-        np.testing.assert_allclose(dW[0][group], dW_alone[0], rtol=tolerance, atol=tolerance)
-        np.testing.assert_allclose(db[0][group], db_alone[0], rtol=tolerance, atol=tolerance)
-    assert value == pytest.approx(total, rel=tolerance)
-
-
-def test_gradients_of_groups_against_central_differences(backend):
-    net = fastnn.MLP((5, 3, sum(SIZES)), "tanh", "identity", dtype="float64", backend=backend)
-    flat, X = far_from_kinks(net.network, 4)
-    _, y, _ = grouped_data(4)
-    assert_gradient_is_right(net, flat, X, y, GroupedCrossEntropy(0.1, SIZES), 0.0, 0.0, None)
-
-
-@pytest.mark.skipif(not COMPILED, reason="the extension is not built")
-def test_groups_have_the_same_bits_on_every_instruction_set_and_team(force_isa, dtype):
-    X, y, w = grouped_data()
-    results = set()
-    for isa in ISAS:
-        force_isa(isa)
-        for n_threads in (1, 2, 5):
-            net = fastnn.MLP(
-                (5, 9, sum(SIZES)), "tanh", "identity", dtype, backend="cython", n_threads=n_threads
-            )
-            net.fit(X, y, 2, 18, loss=GroupedCrossEntropy(0.1, SIZES), sample_weight=w)
-            results.add(flat_of(net).tobytes())
-    assert len(results) == 1
-
-
-def test_groups_have_the_same_bits_in_any_team_of_numba(dtype):
-    pytest.importorskip("numba", reason="the numba backend is not installed")
-    X, y, w = grouped_data(300)
-    results = set()
-    for n_threads in (1, 2, 3, 5):
-        net = fastnn.MLP(
-            (5, 9, sum(SIZES)), "tanh", "identity", dtype, backend="numba", n_threads=n_threads
-        )
-        net.fit(X, y, 2, 130, loss=GroupedCrossEntropy(0.1, SIZES), sample_weight=w)
-        value = net.evaluate(X, y, GroupedCrossEntropy(0.1, SIZES))["loss"]
-        results.add((value, flat_of(net).tobytes()))
-    assert len(results) == 1
-
-
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_huge_logits_of_a_group(backend, dtype, size):
-    net = fastnn.MLP((1, 5), output="identity", dtype=dtype, backend=backend)
-    net.weights = [[[0.0], [0.0], [size], [0.0], [0.0]]]
-    loss, y = GroupedCrossEntropy(sizes=(2, 3)), [[1.0, 0.0, 0.0, 1.0, 0.0]]
-    value, dW, _ = net.loss_and_gradients([[1.0]], y, loss)
-    f = [0.5, 0.5, 1.0, 0.0, 0.0] if size > 0 else [0.5, 0.5, 0.0, 0.5, 0.5]
-    assert value == pytest.approx(math.log(2) + (size if size > 0 else math.log(2)), rel=2e-6)
-    np.testing.assert_allclose(dW[0][:, 0], np.subtract(f, y[0]), atol=1e-6)
-
-
-def test_accuracy_of_groups_is_that_of_all_of_them(backend):
-    net = fastnn.MLP((5, 5), output="identity", dtype="float64", backend=backend)
-    net.weights = [np.eye(5)]
-    X = [[9.0, 0.0, 0.0, 9.0, 0.0], [0.0, 9.0, 0.0, 0.0, 9.0]]
-    right = np.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1]])
-    half = np.array([[1, 0, 0, 1, 0], [1, 0, 0, 0, 1]])
-    loss = GroupedCrossEntropy(sizes=(2, 3))
-    assert net.evaluate(X, right, loss)["accuracy"] == 1.0
-    assert net.evaluate(X, half, loss)["accuracy"] == 0.5
-    assert net.evaluate(X, half, loss, sample_weight=[3.0, 1.0])["accuracy"] == 0.75
-
-
 # ---- names and objects ----
 
 
@@ -403,76 +311,6 @@ def test_losses_that_do_not_suit_the_network(backend, case, method):
     net = fastnn.MLP((2, n_out), output=output, backend=backend)
     with pytest.raises(ValueError, match=message):
         getattr(net, method)(np.ones((5, 2)), np.ones((5, n_out)), loss=loss)
-
-
-# ---- label smoothing ----
-
-
-@pytest.mark.parametrize("n_classes", WIDTHS)
-@pytest.mark.parametrize("kind", ["indices", "one-hot", "soft", "multilabel", "binary"])
-def test_smoothing_is_training_on_smoothed_labels(backend, kind, n_classes):
-    X = np.random.default_rng(0).normal(size=(30, 4))
-    output = "sigmoid" if kind in ("multilabel", "binary") else "softmax"
-    n_out = 1 if kind == "binary" else n_classes
-    y = targets("binary_cross_entropy" if output == "sigmoid" else "cross_entropy", 30, n_out)
-    if kind in ("indices", "one-hot"):
-        y = np.eye(n_out)[y.argmax(axis=1)]
-    smooth = 0.9 * y + 0.1 / (2 if output == "sigmoid" else n_out)
-    given = {"indices": y.argmax(axis=1), "binary": y[:, 0]}.get(kind, y)
-    net, twin = (
-        fastnn.MLP((4, 6, n_out), "tanh", output, dtype="float64", backend=backend)
-        for _ in range(2)
-    )
-    settings = {"epochs": 3, "batch_size": 8, "learning_rate": 0.05}
-    history = net.fit(X, given, label_smoothing=0.1, **settings)
-    expected = twin.fit(X, smooth, **settings)
-    assert_close(net, parameters(twin), 1e-9)
-    assert history["loss"] == pytest.approx(expected["loss"], rel=1e-12)
-
-
-def test_validation_is_without_smoothing(backend):
-    X, y = blobs(40)
-    for settings in ({"label_smoothing": 0.3}, {"loss": CrossEntropy(label_smoothing=0.3)}):
-        net = fastnn.MLP((4, 3), dtype="float64", backend=backend)
-        history = net.fit(X, y, epochs=2, validation=(X, y), **settings)
-        assert history["val_loss"][-1] == pytest.approx(net.evaluate(X, y)["loss"], rel=1e-12)
-        smoothed = net.evaluate(X, y, CrossEntropy(0.3))["loss"]
-        assert abs(history["val_loss"][-1] - smoothed) > 0.01
-
-
-def test_no_smoothing_changes_no_bit(backend, dtype):
-    X, y = blobs(40)
-    results = set()
-    for settings in ({}, {"label_smoothing": 0.0}, {"loss": CrossEntropy(0.0)}):
-        net = fastnn.MLP((4, 3), dtype=dtype, backend=backend)
-        net.fit(X, y, epochs=2, **settings)
-        results.add(net.weights[0].tobytes())
-    assert len(results) == 1
-
-
-WRONG_SMOOTHING = {
-    "above": ({"label_smoothing": 1.0}, ValueError, "label_smoothing must be at least 0 and below"),
-    "NaN": ({"label_smoothing": math.nan}, ValueError, "label_smoothing must be at least 0"),
-    "text": ({"label_smoothing": "some"}, TypeError, "label_smoothing must be a number"),
-    "twice": (
-        {"label_smoothing": 0.1, "loss": BinaryCrossEntropy(0.2)},
-        ValueError,
-        "give only one of them",
-    ),
-    "squared error": (
-        {"label_smoothing": 0.1, "loss": "squared_error"},
-        ValueError,
-        "label_smoothing needs the loss cross_entropy or binary_cross_entropy, this one is squared",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_SMOOTHING)
-def test_wrong_smoothing(backend, case):
-    arguments, error, message = WRONG_SMOOTHING[case]
-    net = fastnn.MLP((2, 1), output="sigmoid", backend=backend)
-    with pytest.raises(error, match=message):
-        net.fit(np.ones((3, 2)), [0, 1, 0], **arguments)
 
 
 # ---- PyTorch, where it is installed ----

@@ -37,7 +37,7 @@ class InterruptInEpoch2(callbacks.Callback):
 
 @pytest.mark.parametrize("save", [[], ["--save", "m"]], ids=["plain", "save"])
 def test_interrupted_training_saves_if_told_to(monkeypatch, capsys, save):
-    monkeypatch.setattr(cli, "Progress", InterruptInEpoch2)
+    monkeypatch.setattr(cli.train, "Progress", InterruptInEpoch2)
     X = np.random.default_rng(0).normal(1000, 100, (200, 2))
     np.savez("t.npz", X=X, y=(X[:, 0] > X[:, 1]).astype(int))
     assert cli.main(["train", "t.npz", "--epochs", "9", *save]) == 130

@@ -109,13 +109,19 @@ def test_resumed_with_another_instruction_set(force_isa, tmp_path):
         assert_has(other, flat_of(net))
 
 
-def test_resumed_full_batch_descent(backend, tmp_path):
-    net, paths = whole_run(tmp_path / "whole", backend, batch_size=None, epochs=6)
-    for path in paths[1:]:
+def assert_resumed(net, paths, backend, **changes):
+    """From each of these files on, the whole run's parameters and history come out."""
+    for path in paths:
         other = model(backend)
-        arguments = SETTINGS | {"batch_size": None, "epochs": 6}
-        other.fit(X, Y, **arguments, callbacks=following(), resume=path)
+        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
         assert_has(other, flat_of(net))
+        assert without_times(other.history) == without_times(net.history)
+
+
+def test_resumed_full_batch_descent(backend, tmp_path):
+    changes = {"batch_size": None, "epochs": 6}
+    net, paths = whole_run(tmp_path / "whole", backend, **changes)
+    assert_resumed(net, paths[1:], backend, **changes)
 
 
 SCHEDULES = {
@@ -131,31 +137,20 @@ def test_resumed_on_a_schedule(backend, tmp_path, schedule):
     changes = {"learning_rate": SCHEDULES[schedule]}
     net, paths = whole_run(tmp_path / "whole", backend, **changes)
     assert len(set(net.history["learning_rate"])) > 1
-    for path in paths[::3]:
-        other = model(backend)
-        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
-        assert_has(other, flat_of(net))
-        assert without_times(other.history) == without_times(net.history)
+    assert_resumed(net, paths[::3], backend, **changes)
 
 
 @pytest.mark.parametrize("factors", [(1.0, 0.5), (0.0, 1.0)])
 def test_resumed_with_layers_of_their_own_rates(backend, tmp_path, factors):
     changes = {"learning_rate_factors": factors}
     net, paths = whole_run(tmp_path / "whole", backend, **changes)
-    for path in paths[::3]:
-        other = model(backend)
-        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
-        assert_has(other, flat_of(net))
+    assert_resumed(net, paths[::3], backend, **changes)
 
 
 def test_resumed_with_dropout_and_clipping(backend, tmp_path):
     changes = {"dropout": (0.1, 0.3), "clip_norm": 0.3, "clip_value": 0.05}
     net, paths = whole_run(tmp_path / "whole", backend, **changes)
-    for path in paths[::3]:
-        other = model(backend)
-        other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=path)
-        assert_has(other, flat_of(net))
-        assert without_times(other.history) == without_times(net.history)
+    assert_resumed(net, paths[::3], backend, **changes)
 
 
 def test_resumed_with_sample_weights_penalties_and_the_order_given(backend, tmp_path):
@@ -167,10 +162,7 @@ def test_resumed_with_sample_weights_penalties_and_the_order_given(backend, tmp_
         "validation": (X[:9], Y[:9], np.arange(1, 10)),
     }
     net, paths = whole_run(tmp_path / "whole", backend, **changes)
-    other = model(backend)
-    other.fit(X, Y, **SETTINGS | changes, callbacks=following(), resume=paths[8])
-    assert_has(other, flat_of(net))
-    assert without_times(other.history) == without_times(net.history)
+    assert_resumed(net, paths[8:9], backend, **changes)
 
 
 def test_a_second_fit_is_resumed_with_its_own_orders(backend, tmp_path):

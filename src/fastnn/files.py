@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .mlp import MLP
+    from .model import Model
 
 FORMAT = "fastnn-mlp"
 FORMAT_VERSION = 3
@@ -61,7 +62,7 @@ class Content:
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)  # of the run
 
 
-def save(net: MLP, path: str | os.PathLike[str]) -> None:
+def save(net: Model, path: str | os.PathLike[str]) -> None:
     """Write the model to `path`, whole or not at all. Raises OSError."""
     with PARAMETERS:  # another thread may be giving it new weights
         content = Content(net.network, net._flat.copy(), net.seed, net.epochs_trained)

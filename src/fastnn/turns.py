@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .mlp import MLP
+    from .model import Model
 
 # Held while the parameters of a model, whichever, are copied in or out. One lock for all of them,
 # so that a fork can wait for it: a child never finds parameters of which a thread that it does not
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 PARAMETERS = threading.RLock()
 
 # The models that change at this moment, each with the thread that does it.
-_changing: dict[MLP, list[int]] = {}
+_changing: dict[Model, list[int]] = {}
 
 
 @contextmanager
-def alone(net: MLP, refusal: str) -> Iterator[None]:
+def alone(net: Model, refusal: str) -> Iterator[None]:
     """Nothing else may train `net` or assign its weights meanwhile: RuntimeError(refusal)."""
     turn = [threading.get_ident()]  # one that is no other's
     try:

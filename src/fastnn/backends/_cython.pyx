@@ -1,42 +1,29 @@
 """The compiled backend: an engine over the loops of _team and the kernels of csrc."""
-import os
 
 import numpy as np
 
-cimport cython
-cimport numpy as cnp
 from libc.math cimport INFINITY, ceil
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    FNN_CUSTOM, FNN_CUSTOM_LOSS, Columns, Kernels, Memory, Workspace, address, custom_g,
-    custom_slope, custom_terms, fnn_activation, fnn_barrier_init, fnn_dropout, fnn_dropout_key,
-    fnn_flag_get, fnn_key, fnn_layer, fnn_shuffle, fnn_step, fnn_targets, is_ready, new_workspace,
-    open_input,
+    Columns, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key, fnn_key,
+    fnn_layer, fnn_shuffle, fnn_step,
 )
 from fastnn.backends._first_layer cimport FirstLayer
-from fastnn.backends._prediction cimport (
-    BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, predict, prediction,
-)
-from fastnn.backends._team cimport (
-    BLOCK_ROWS, Places, Tiles, first_layer, network_pass, part_place, train, training_run,
-)
+from fastnn.backends._pass cimport BLOCK_ROWS, first_layer
+from fastnn.backends._phases cimport Tiles
+from fastnn.backends._predictor cimport ROW_FLOPS, Predictor
+from fastnn.backends._steps cimport part_place, training_run
+from fastnn.backends._team cimport train
+from fastnn.backends._turns cimport Places
 
-from fastnn.backends._kernels import Product, activate, available_isas
-from fastnn.backends._team import fma_peak
-from fastnn import custom, losses
 from fastnn.backends import MANY
-from fastnn.backends.cores import cpu_count
-from fastnn.checks import check_X, not_finite
+from fastnn.backends._kernels import available_isas
+from fastnn.backends._probes import Product, activate, fma_peak
 from fastnn.backends.team_size import TeamSize
-from fastnn.network import ACTIVATIONS, LOSSES, OUTPUTS
 from fastnn.optimizers import RULES
 from fastnn.sparse import CSR
-
-cnp.import_array()
-
-cdef int IDENTITY = OUTPUTS.index("identity")
 
 __all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak"]
 
@@ -52,25 +39,15 @@ cdef double PART_FLOPS = 3e10
 cdef int64_t PART_ELEMENTS = 1 << 22
 # A first layer of fewer weights is not worth the two more barriers that its columns take.
 cdef int64_t LEAST_BY_COLUMNS = 1 << 15
-# A batch of so many rows is taken by parts in turns, by so many threads, if what they hand on, all of
-# dW, is no more bytes than this.
+# A batch of so many rows is taken by parts in turns, by so many threads, if what they hand on, all
+# of dW, is no more bytes than this.
 cdef int64_t LEAST_IN_TURNS = 2048
 cdef int MOST_IN_TURNS = 3
 cdef int64_t MOST_HANDED_ON = 1 << 16
-# Below this much work for each thread, in operations, waiting for one another costs more than
-# sharing brings; and what a row costs beside its products.
-cdef double FLOPS_PER_THREAD = 400_000.0
-cdef double ROW_FLOPS = 3_000.0
-# And below so much in a whole native call of a training, an epoch's at most: between calls the
-# other threads fall asleep, and one that is woken on a busy machine may wait for a core for
-# milliseconds.
+# Below so much work, in operations, in a whole native call, an epoch's at most, one thread works
+# alone: between calls the others fall asleep, and one that is woken on a busy machine may wait for
+# a core for milliseconds.
 cdef double FLOPS_PER_TEAM = 1e7
-
-# What a thread takes at least at a time when it predicts; and what is over in microseconds.
-cdef double LEAST_BLOCK_FLOPS = 1e6
-cdef double SHORT_FLOPS = 1e6
-# A network whose layers are all this narrow is predicted with the rows in the lanes.
-cdef int64_t WIDEST_IN_LANES = 64
 
 
 cdef double power(double beta, int64_t t) noexcept:
@@ -92,19 +69,10 @@ def sums_of_batches(weights, const int64_t[::1] order, int64_t batch_size, int64
     return sums
 
 
-cdef class Engine:
+cdef class Engine(Predictor):
     """See `fastnn.backends.Engine`."""
-    cdef Kernels kernels
-    cdef Memory memory, state_memory
-    cdef fnn_layer *layers
-    cdef int n_layers, output
-    cdef int64_t n_in, n_neurons, widest_output, n_parameters
-    cdef int type_number  # NumPy's, of the dtype
-    cdef bint n_threads_given, is_narrow, is_one_vector
-    cdef readonly int n_threads
-    cdef readonly bint skip_zeros
-    cdef readonly object network
-    cdef Workspace spare
+    cdef Memory state_memory
+    cdef bint is_one_vector
     cdef object team  # a TeamSize
     cdef Tiles tiles  # of the layers that train
     cdef int lowest  # of them
@@ -112,11 +80,9 @@ cdef class Engine:
     cdef Columns columns  # of a run on a sparse X
     cdef FirstLayer first  # of runs that share it out by columns
     cdef Places places  # of runs whose threads take parts in turns
-    cdef double flops_per_row
     cdef fnn_step step
     cdef double weight_decay, beta1_power, beta2_power, clip_norm
     cdef double *squares
-    cdef tuple rates  # of dropout, [k] that of h_k
     cdef fnn_dropout *dropout  # NULL: none
     cdef uint64_t seed
     cdef bint batch_weighting
@@ -127,89 +93,7 @@ cdef class Engine:
     cdef readonly object at_step
 
     def __cinit__(self, network, n_threads=None):
-        cdef int k
-        self.network = network
-        self.kernels = Kernels(network.dtype)
-        self.n_threads_given = n_threads is not None
-        self.n_threads = n_threads or cpu_count()
-        self.skip_zeros = os.environ.get("FASTNN_SKIP_ZEROS") != "0"
-        self.n_layers, self.n_in = network.n_layers, network.n_in
-        self.output = OUTPUTS.index(network.output)
-        self.type_number = cnp.NPY_FLOAT64 if self.kernels.itemsize == 8 else cnp.NPY_FLOAT32
-        self.n_neurons, self.n_parameters = sum(network.layer_sizes), network.n_parameters
-        self.widest_output = max(network.layer_sizes[1:])
         self.is_one_vector = max(network.layer_sizes) <= self.kernels.table.VL
-        self.is_narrow = max(network.layer_sizes) <= WIDEST_IN_LANES
-        self.flops_per_row = network.flops_per_sample
-        self.rates = (0.0,) * self.n_layers
-        self.memory = Memory()
-        self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
-        for k in range(self.n_layers):
-            self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k],
-                                                network.layer_sizes[k + 1], k > 0)
-            self.layers[k].activation = self._activation(k)
-
-    cdef fnn_activation _activation(self, int k) except *:
-        cdef fnn_activation activation
-        names = (*self.network.activations, "identity")
-        memset(&activation, 0, sizeof(fnn_activation))
-        if names[k] in ACTIVATIONS:
-            activation.kind = ACTIVATIONS.index(names[k])
-        else:
-            activation.kind = FNN_CUSTOM
-            g, slope = custom.compiled_activation(names[k], self.network.dtype)
-            activation.g = <custom_g> <size_t> g
-            activation.slope = <custom_slope> <size_t> slope
-        return activation
-
-    @property
-    def isa(self):
-        return self.kernels.isa
-
-    def set_parameters(self, flat):
-        cdef int k
-        flat = np.ascontiguousarray(flat)
-        for k, (W, b, _) in enumerate(self.network.places):
-            self.kernels.table.pack(self._at(flat, W), self._at(flat, b), &self.layers[k])
-
-    def get_parameters(self, out):
-        cdef int k
-        for k, (W, b, _) in enumerate(self.network.places):
-            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, self._at(out, W),
-                                      self._at(out, b))
-
-    cdef void *_at(self, flat, int64_t i) except NULL:
-        """Where element i of `flat`, (n_parameters,) and C-contiguous, lies."""
-        if cnp.PyArray_SIZE(flat) != self.n_parameters:
-            raise ValueError(f"flat has shape {flat.shape}, expected ({self.n_parameters},)")
-        return <char *> address(flat) + i * self.kernels.itemsize
-
-    def forward(self, X, rows=None, n_layers=None):
-        cdef prediction p
-        if not is_ready(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
-            X = check_X(X, self.network)
-        self._open_prediction(&p, X, rows)
-        if p.n == 1 and not p.is_sparse:
-            p.how = BY_PANELS
-        elif self.is_narrow and p.n >= self.kernels.table.VL and not p.is_sparse:
-            p.how = IN_LANES
-        if n_layers is not None:
-            p.net.n_layers, p.net.output = n_layers, IDENTITY
-        return self._predict(&p, X)
-
-    def forward_and_loss(self, X, y, sample_weight, loss, rows=None):
-        cdef prediction p
-        cdef double sum_of_losses = 0
-        cdef int64_t r
-        self._open_prediction(&p, X, rows)
-        opened = self._opened(loss)
-        self._open_targets(&p.net.y, y, sample_weight, opened)
-        loss_of_row = np.empty(p.n)
-        p.losses = <double *> address(loss_of_row)
-        f = self._predict(&p, X)
-        for r in range(p.n):
-            sum_of_losses += p.losses[r]
-        return f, sum_of_losses / p.n
 
     def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1, rows=None):
         cdef training_run run
@@ -409,8 +293,9 @@ cdef class Engine:
         return self._check_X(&run.net)
 
     cdef bint _takes_turns(self, training_run *run, int size) noexcept:
-        """Whether a batch is so large, and its dW so small, that threads had better take whole parts
-        and hand the sums on. More of them would wait for one another: dW is a third of the work."""
+        """Whether a batch is so large, and its dW so small, that threads had better take whole
+        parts and hand the sums on. More of them would wait for one another: dW is a third of the
+        work."""
         return (1 < size <= MOST_IN_TURNS and run.batch_size >= LEAST_IN_TURNS
                 and self.n_parameters * self.kernels.itemsize <= MOST_HANDED_ON)
 
@@ -450,72 +335,6 @@ cdef class Engine:
             self.columns = columns
         return columns
 
-    cdef int _open_prediction(self, prediction *p, X, rows) except -1:
-        cdef const int64_t[::1] order
-        memset(p, 0, sizeof(prediction))
-        p.is_sparse, p.flops_per_row = isinstance(X, CSR), self._flops_per_row(X)
-        p.n = X.shape[0] if p.is_sparse else cnp.PyArray_DIM(X, 0)
-        if rows is not None:
-            order = rows
-            p.rows.order, p.n = &order[0], order.shape[0]
-        p.how = BY_BLOCKS
-        p.net.n_layers, p.net.output = self.n_layers, self.output
-        return 0
-
-    cdef object _predict(self, prediction *p, X):
-        """f, (n, n_out). X and whatever p points at stay alive in the caller."""
-        cdef cnp.npy_intp[2] shape
-        cdef Workspace workspace
-        p.multiple = self.kernels.table.NR if p.how == IN_LANES else self.kernels.table.MR
-        p.size = self._prediction_team(p)
-        p.least_block = max(<int64_t> (LEAST_BLOCK_FLOPS / (p.flops_per_row + ROW_FLOPS)),
-                            min(BLOCK_ROWS // 4, (p.n + p.size - 1) // p.size))
-        p.block = (p.n + p.multiple - 1) // p.multiple * p.multiple
-        if p.how == BY_BLOCKS:
-            p.block = min(BLOCK_ROWS, p.block)
-        workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1,
-                                         not p.is_sparse)
-        if p.how == IN_LANES:
-            self._take_scratch(p, workspace)
-        cdef int64_t n_out = self.layers[p.net.n_layers - 1].n_out
-        shape[0], shape[1] = p.n, n_out
-        f = cnp.PyArray_EMPTY(2, shape, self.type_number, 0)
-        p.f, p.f_row_size = <char *> address(f), n_out * self.kernels.itemsize
-        p.net.layers = self.layers
-        self._open_pass(&p.net, workspace, X)
-        if p.size == 1 and p.n * p.flops_per_row < SHORT_FLOPS:
-            predict(p)  # with the GIL: over before another thread would have had it
-        else:
-            with nogil:
-                predict(p)
-        self._give_back(workspace)
-        self._check_X(&p.net)
-        return f
-
-    cdef int _prediction_team(self, prediction *p) noexcept:
-        """The threads that are worth waking, and find something to do."""
-        cdef int64_t pieces = (p.n + p.multiple - 1) // p.multiple
-        cdef int64_t group = PANELS * self.kernels.table.NR
-        if p.how == BY_PANELS:
-            pieces = (self.widest_output + group - 1) // group
-        return <int> min(self._team_size(p.n, p.flops_per_row / 3), pieces)
-
-    cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1:
-        """For the kernel of narrow networks: NR numbers for every neuron, for each thread."""
-        cdef size_t size = self.n_neurons * self.kernels.table.NR * self.kernels.itemsize
-        p.scratch_size = (size + 63) // 64 * 64 + 64
-        if workspace.scratch_size < p.size * p.scratch_size:
-            workspace.scratch_size = p.size * p.scratch_size
-            workspace.scratch = workspace.memory.take(workspace.scratch_size)
-        p.scratch = <char *> workspace.scratch
-        return 0
-
-    cdef int _team_size(self, double rows, double flops_per_row) noexcept:
-        if self.n_threads_given:
-            return self.n_threads
-        cdef double most = rows * (flops_per_row + ROW_FLOPS) / FLOPS_PER_THREAD
-        return <int> max(1.0, min(<double> self.n_threads, most))
-
     cdef int _training_team(self, double rows_of_call, training_run *run) noexcept:
         cdef double rows = min(rows_of_call, <double> run.n_order)
         if not self.n_threads_given and rows * (run.flops_per_row + ROW_FLOPS) < FLOPS_PER_TEAM:
@@ -524,13 +343,6 @@ cdef class Engine:
 
     cdef void *_take_like_W(self, int k) except NULL:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))
-
-    cdef double _flops_per_row(self, X):
-        """Of the products; what a sparse X does not store takes no part in them."""
-        if not isinstance(X, CSR):
-            return self.flops_per_row
-        stored = X.indices.shape[0] / X.shape[0]
-        return self.flops_per_row - 4.0 * (self.n_in - stored) * self.network.layer_sizes[1]
 
     cdef int64_t _part_rows(self, X, double flops_per_row):
         """How many rows of a large batch are taken together."""
@@ -541,53 +353,3 @@ cdef class Engine:
         if is_sparse:
             rows = max(1, min(rows, PART_ELEMENTS // max(1, X.longest_row)))
         return rows
-
-    cdef Workspace _take_workspace(self, int64_t rows, bint with_input):
-        """The spare one if free and large enough: several Python threads may predict at once."""
-        cdef Workspace workspace
-        with cython.critical_section(self):
-            workspace, self.spare = self.spare, None
-        if (workspace is not None and workspace.rows >= rows
-                and (workspace.has_input or not with_input)):
-            return workspace
-        return new_workspace(self.kernels, self.network, rows, self.n_threads, self.rates,
-                             self.skip_zeros, with_input)
-
-    cdef int _give_back(self, Workspace workspace) except -1:
-        with cython.critical_section(self):
-            self.spare = workspace
-        return 0
-
-    cdef int _open_pass(self, network_pass *net, Workspace workspace, X) except -1:
-        net.kernels = self.kernels.table
-        net.activity = workspace.activity
-        return open_input(X, self.n_in, &net.X)
-
-    cdef tuple _opened(self, loss):
-        """The loss as _open_targets takes it: its number, its constants or None, its address."""
-        loss = losses.get(loss)
-        if loss.name not in LOSSES:
-            return FNN_CUSTOM_LOSS, None, custom.compiled_loss(loss, self.network.output,
-                                                               self.network.dtype)
-        constants = loss.constants(self.network.n_out)
-        return (LOSSES.index(loss.name),
-                np.array(constants, self.network.dtype) if constants else None, 0)
-
-    cdef int _open_targets(self, fnn_targets *targets, y, sample_weight, tuple loss) except -1:
-        """Whatever `targets` points at stays alive in the caller."""
-        targets.output, targets.loss = self.output, loss[0]
-        if loss[1] is not None:
-            targets.constants = address(loss[1])
-        targets.terms = <custom_terms> <size_t> loss[2]
-        if y.ndim == 1:
-            targets.labels = <const int32_t *> address(y)
-        else:
-            targets.values = address(y)
-        if sample_weight is not None:
-            targets.weights = address(sample_weight)
-        return 0
-
-    cdef int _check_X(self, network_pass *net) except -1:
-        if fnn_flag_get(&net.invalid_X):
-            raise not_finite("X", self.network.dtype)
-        return 0

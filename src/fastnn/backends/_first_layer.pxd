@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 from fastnn.backends._kernels cimport (
     Kernels, Memory, fnn_activity, fnn_layer, fnn_matrix, fnn_rows, fnn_step,
 )
-from fastnn.backends._team cimport column_share, first_layer, network_pass
+from fastnn.backends._pass cimport column_share, first_layer, network_pass
 
 
 cdef class FirstLayer:

@@ -12,7 +12,7 @@ from fastnn.backends._kernels cimport (
     Kernels, Memory, fnn_activity, fnn_flag_set, fnn_layer, fnn_matrix, fnn_rows, fnn_step,
     fnn_tile,
 )
-from fastnn.backends._team cimport BLOCK_ROWS, column_share, first_layer, network_pass
+from fastnn.backends._pass cimport BLOCK_ROWS, column_share, first_layer, network_pass
 
 
 cdef class FirstLayer:

@@ -1,5 +1,5 @@
-"""The kernels of csrc one by one: the instruction sets, the memory that kernels work on, and the
-calls that tests and benchmarks make directly. `_cython` builds the training engine on this."""
+"""The kernels of csrc as the compiled backend finds them: the instruction sets, and the memory that
+kernels work on."""
 import os
 
 import numpy as np
@@ -8,7 +8,7 @@ cimport numpy as cnp
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from fastnn.network import ACTIVATIONS, OUTPUTS
+from fastnn.network import ACTIVATIONS
 from fastnn.sparse import CSR
 
 cdef extern from "alloc.h" nogil:
@@ -16,7 +16,6 @@ cdef extern from "alloc.h" nogil:
 
 cnp.import_array()
 
-cdef int IDENTITY = OUTPUTS.index("identity")
 cdef int FEW_SQUARES = 8
 
 # Where either side of a product is narrower, looking for zeros costs more than it saves; and so it
@@ -204,97 +203,3 @@ cdef int open_input(object X, int64_t n_in, fnn_input *out) except -1:
                 FNN_INPUT_F32 if kind == cnp.NPY_FLOAT32 else FNN_INPUT_F64)
     out.data = <const char *> cnp.PyArray_DATA(data)
     return 0
-
-
-cdef class Product:
-    """A @ B, (m, k) @ (k, n), as one of the three products of training, its operands packed once.
-
-    product: "forward" (h W), "dh" (delta W) or "dW" (hT delta, h being A transposed). Both arrays
-    float32 or float64, or A uint8; the result has B's dtype. With skip_zeros, terms are left out
-    whose factor from A is zero, or, in "dW", from either.
-    """
-    cdef Kernels kernels
-    cdef Memory memory
-    cdef str product
-    cdef fnn_matrix left, right
-    cdef fnn_layer layer
-    cdef fnn_activity out
-    cdef int64_t m, k, n
-
-    def __init__(self, A, B, product="forward", isa=None, bint skip_zeros=False):
-        if product not in ("forward", "dh", "dW"):
-            raise ValueError(f"product must be forward, dh or dW, not {product!r}")
-        self.kernels, self.memory, self.product = Kernels(B.dtype, isa), Memory(), product
-        self.m, self.k, self.n = A.shape[0], A.shape[1], B.shape[1]
-        if product == "dW":
-            self.left, self.right = self._gathered(A.T, skip_zeros), self._gathered(B, skip_zeros)
-            self.layer = self.kernels.layer(self.memory, self.m, self.n, False)
-            self.layer.gradient = self.memory.take(self.kernels.matrix_size(&self.layer.W))
-            return
-        self.left = self._gathered(A, skip_zeros)
-        self.out.h = self.kernels.matrix(self.memory, self.m, self.n)
-        self.out.delta = self.kernels.matrix(self.memory, self.m, self.n)
-        if product == "forward":
-            self.layer = self.kernels.layer(self.memory, self.k, self.n, False)
-            W = np.ascontiguousarray(B.T)
-        else:
-            self.layer = self.kernels.layer(self.memory, self.n, self.k, True)
-            W = np.ascontiguousarray(B)
-        b = np.zeros(self.layer.n_out, B.dtype)
-        self.kernels.table.pack(address(W), address(b), &self.layer)
-
-    cdef fnn_matrix _gathered(self, X, bint skip_zeros):
-        cdef fnn_input source
-        cdef fnn_rows rows
-        cdef fnn_matrix h = self.kernels.matrix(self.memory, X.shape[0], X.shape[1])
-        if skip_zeros:
-            self.kernels.look_for_zeros(self.memory, &h)
-        open_input(X, X.shape[1], &source)
-        rows.order, rows.first = NULL, 0
-        self.kernels.table.gather(&source, rows, NULL, &h, 0, X.shape[0])
-        return h
-
-    def run(self):
-        cdef fnn_step step
-        if self.product == "forward":
-            self.kernels.table.forward(&self.layer, &self.left, NULL, &self.out, 0, self.m)
-        elif self.product == "dh":
-            self.kernels.table.backward(&self.layer, &self.left, self.layer.activation, NULL,
-                                        &self.out, 0, self.m)
-        else:
-            memset(&step, 0, sizeof(step))
-            step.first = step.last = 1
-            for tile, _ in self.kernels.tiles(self.m, self.n):
-                self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, tile, &step)
-
-    def result(self):
-        """C, (m, n), of the last run."""
-        cdef fnn_activity rows
-        C = np.zeros((self.m, self.n), self.kernels.dtype)
-        if self.product == "dW":
-            dW, db = np.ascontiguousarray(C.T), np.zeros(self.n, C.dtype)
-            self.kernels.table.unpack(&self.layer, self.layer.gradient, address(dW), address(db))
-            return np.ascontiguousarray(dW.T)
-        rows.h, rows.delta = self.out.h, self.out.delta
-        if self.product == "dh":
-            rows.h, rows.delta = rows.delta, rows.h
-        self.kernels.table.output(IDENTITY, &rows, 0, self.m, address(C))
-        return C
-
-
-def activate(name, a, isa=None):
-    """h = g(a) and g'(a) of an activation by name, for a 1-D float32 or float64 array."""
-    cdef Kernels kernels = Kernels(a.dtype, isa)
-    a = np.ascontiguousarray(a)
-    h, slope = np.empty_like(a), np.empty_like(a)
-    cdef void *a_at = address(a)
-    cdef void *h_at = address(h)
-    cdef void *slope_at = address(slope)
-    cdef int64_t n = a.size
-    cdef int kind = ACTIVATIONS.index(name)
-    cdef uint64_t mode
-    with nogil:
-        mode = fnn_denormals_off()
-        kernels.table.activate(kind, a_at, h_at, slope_at, n)
-        fnn_denormals_restore(mode)
-    return h, slope

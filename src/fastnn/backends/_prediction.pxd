@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport fnn_counter, fnn_rows
-from fastnn.backends._team cimport network_pass
+from fastnn.backends._pass cimport network_pass
 
 cdef enum:
     PANELS = 4  # of a layer's output for one row: what a thread takes at a time

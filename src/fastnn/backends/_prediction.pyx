@@ -9,7 +9,7 @@ from fastnn.backends._kernels cimport (
     fnn_activity, fnn_counter_add, fnn_counter_get, fnn_counter_move, fnn_counter_wait,
     fnn_denormals_off, fnn_denormals_restore, fnn_flag_set, fnn_pool_forget, fnn_pool_run, fnn_rows,
 )
-from fastnn.backends._team cimport forward_rows
+from fastnn.backends._pass cimport forward_rows
 
 
 def _after_fork_in_child():

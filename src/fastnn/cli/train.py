@@ -1,32 +1,26 @@
-"""The command line: `fastnn train`, `fastnn predict`, `fastnn info`.
-
-Exit codes: 0, 1 for a training that diverged, 2 for wrong arguments or files, 130 for Ctrl-C.
-"""
+"""`fastnn train`: a data set by name or from a file, a network for it, its training and test."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any
 
 import numpy as np
 
 import fastnn
 
-from . import backends, datasets, tabular
-from .callbacks import Callback, History, Progress, Run
-from .callbacks.progress import duration
-from .mlp import MLP
-from .network import ACTIVATIONS, DTYPES
-from .optimizers import OPTIMIZERS, SGD, Optimizer
-from .tabular import TASKS, Array, Scaling, Table
-from .training import DivergenceError
+from .. import backends, datasets, tabular
+from ..callbacks import Callback, History, Progress, Run
+from ..callbacks.progress import duration
+from ..mlp import MLP
+from ..optimizers import OPTIMIZERS, SGD, Optimizer
+from ..tabular import Scaling, Table
 
 NAMED = ("mnist", "fashion-mnist", "digits")
 DOWNLOADED = {
@@ -43,147 +37,6 @@ LEARNING_RATES = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; `argv` None means the process's arguments. Returns the exit code."""
-    try:
-        args = _parser().parse_args(argv)
-        code: int = args.run(args)
-        sys.stdout.flush()
-        return code
-    except SystemExit as stop:  # argparse: --help, or a wrong argument
-        return stop.code if isinstance(stop.code, int) else 0
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone; nothing more can be said to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except DivergenceError as error:
-        return _fail(error, 1)
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        return _fail(error, 2)
-
-
-def _fail(error: Exception, code: int) -> int:
-    text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    message = " ".join(text.split()) or type(error).__name__
-    print(f"fastnn: error: {message}", file=sys.stderr)
-    return code
-
-
-# ---- arguments ----
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help shows the arguments)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fastnn", description="Neural networks (MLPs), fast, on CPUs.")
-    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_train(commands)
-    _add_predict(commands)
-    info = commands.add_parser("info", help="version, backends, instruction sets, threads, caches")
-    info.set_defaults(run=_info)
-    return parser
-
-
-def _add_train(commands: Any) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a network on a data set",
-        description="Train a network and test it on samples that it has not seen.",
-        epilog="FILE.npz holds X_train, y_train, X_test, y_test, or X, y. FILE.csv holds the "
-        "features and, in its last column, the target; a first line without a number above the "
-        "features is a header. A target of integers or text is a class label, one with decimal "
-        "numbers (1.5, 3.0) is a value for regression. Features other than uint8, and regression "
-        "targets, are standardized for the training; the saved model takes them as they are.",
-    )
-    train.set_defaults(run=_train)
-    train.add_argument("data", help="mnist, fashion-mnist, digits, FILE.npz or FILE.csv")
-    add = train.add_argument
-    add("--hidden", type=_sizes, metavar="N,N,...",
-        help="neurons of the hidden layers, or 'none' (512 for images, else 64)")  # fmt: skip
-    add("--activation", choices=ACTIVATIONS, default="relu", metavar="NAME",
-        help=f"of the hidden layers: {', '.join(ACTIVATIONS)} (relu)")  # fmt: skip
-    add("--epochs", type=_count, metavar="N",
-        help="passes over the data (15, more for small data, at most 200)")  # fmt: skip
-    add("--batch-size", type=_count, metavar="N",
-        help="samples per step (128; below 20,000 samples 32)")  # fmt: skip
-    add("--optimizer", choices=list(OPTIMIZERS), default="adam", help="(adam)")
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in LEARNING_RATES.items())
-    add("--lr", type=_rate, metavar="RATE", help=f"learning rate ({rates})")
-    add("--lr-end", type=_rate, default=0.1, metavar="SHARE",
-        help="share of the learning rate for the last third of the epochs (0.1)")  # fmt: skip
-    add("--momentum", type=float, metavar="M", help="of sgd, at least 0 and below 1 (0)")
-    add("--l2", type=float, default=0.0, metavar="L2", help="penalty L2/2 ||W||^2 (0)")
-    add("--seed", type=int, default=0, metavar="N", help="of every random choice (0)")
-    add("--threads", type=_count, metavar="N", help="threads (FASTNN_NUM_THREADS, or all cores)")
-    add("--backend", choices=("auto", *backends.BACKENDS), default="auto", help="(auto)")
-    add("--dtype", choices=DTYPES, default="float32", help="(float32)")
-    add("--task", choices=TASKS, default="auto", help="what the target of a file is (auto)")
-    add("--validation", type=_share, default=0.1, metavar="SHARE",
-        help="share of the training set that is kept out to measure each epoch (0.1)")  # fmt: skip
-    add("--test", type=_share, default=0.2, metavar="SHARE",
-        help="share of FILE's rows kept for the test, unless it has X_test (0.2)")  # fmt: skip
-    add("--save", type=Path, metavar="MODEL", help="write the network to this file")
-    add("--report", type=Path, metavar="FILE",
-        help="write the results as JSON to this file; its n_train counts the training set, "
-        "n_validation the part of it that measured")  # fmt: skip
-
-
-def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser(
-        "predict",
-        help="apply a saved network",
-        description="Print one line per row of FILE: its class, or its values.",
-        epilog="FILE is .csv (a last column beyond the features, the target, is left out), .npy, "
-        ".npz with X or X_test, or an IDX file of images such as t10k-images-idx3-ubyte.gz.",
-    )
-    predict.set_defaults(run=_predict)
-    predict.add_argument("model", type=Path, help="file written by fastnn train --save")
-    predict.add_argument("file", type=Path, help="rows of features")
-    predict.add_argument("--proba", action="store_true", help="probabilities instead of classes")
-    predict.add_argument("--output", type=Path, metavar="FILE", help="write .csv or .npy")
-    predict.add_argument("--threads", type=_count, metavar="N")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return rate
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return () if text == "none" else tuple(_count(part.strip()) for part in text.split(","))
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share, at least 0 and below 1")
-    return share
-
-
-# ---- train ----
-
-
 class LowerAtTheEnd(Callback):
     """Small steps in the last third of the epochs, so that the last one is not a random jump."""
 
@@ -195,7 +48,8 @@ class LowerAtTheEnd(Callback):
             run.learning_rate *= self.share
 
 
-def _train(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
+    """The command; returns its exit code."""
     optimizer = _optimizer(args)
     for path in (args.save, args.report):
         if path is not None and not path.absolute().parent.is_dir():
@@ -381,34 +235,3 @@ def _print_results(results: dict[str, Any], saved: Path | None) -> None:
         print(f"saved to {saved}")
         if classes and classes != [str(k) for k in range(len(classes))]:
             print("its classes: " + ", ".join(f"{k} {label}" for k, label in enumerate(classes)))
-
-
-# ---- predict, info ----
-
-
-def _predict(args: argparse.Namespace) -> int:
-    if args.output is not None and args.output.suffix.lower() not in (".csv", ".npy"):
-        raise ValueError(f"--output {args.output}: expected a name in .csv or .npy")
-    net = fastnn.load(args.model, n_threads=args.threads)
-    X = tabular.read_features(args.file, net.network.n_in)
-    values = net.predict_proba(X) if args.proba else net.predict(X)
-    if args.output is None:
-        _write_csv(sys.stdout, values)
-    elif args.output.suffix.lower() == ".npy":
-        np.save(args.output, values)
-    else:
-        with open(args.output, "w", encoding="utf-8") as file:
-            _write_csv(file, values)
-    return 0
-
-
-def _write_csv(file: TextIO, values: Array) -> None:
-    rows = values.reshape(len(values), -1).tolist()
-    digits = 9 if values.dtype == np.float32 else 17  # enough to read the same value back
-    for row in rows:
-        file.write(",".join(f"{value:.{digits}g}" for value in row) + "\n")
-
-
-def _info(args: argparse.Namespace) -> int:
-    fastnn.show_config()
-    return 0
