@@ -1,5 +1,5 @@
-"""A training run, and its walk over batches and parts of them: which rows come next, at what rate, and
-the books that are kept. Inline, since a tiny network's step takes no longer than some calls."""
+"""A training run, and its walk over batches and parts of them: which rows come next, at what rate,
+and the books that are kept. Inline, since a tiny network's step takes no longer than some calls."""
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 

@@ -59,8 +59,8 @@ cdef void relay_sums(training_run *run, network_pass *net, const row_share *shar
 
 
 cdef void train_in_turns(training_run *run, int thread, int size) noexcept nogil:
-    """What every thread of the team does: both phases of its parts, all steps of one call. The sums go
-    from each part's thread to the next one's."""
+    """What every thread of the team does: both phases of its parts, all steps of one call. The sums
+    go from each part's thread to the next one's."""
     cdef part_walk at = run.start
     cdef network_pass net = run.net
     cdef double *losses = run.places[thread].losses
