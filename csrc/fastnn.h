@@ -181,9 +181,11 @@ typedef struct {
     /* The optimizer on the tile's weights, their gradients being `scale` times layer.gradient. */
     void (*update_scaled)(fnn_layer *layer, fnn_tile tile, const fnn_step *step, double scale);
     /* Between packed memory laid out like W and the user's W (n_out, n_in), b (n_out,). pack also
-     * fills Wt. */
+     * fills Wt; unpack returns 0 if a number is NaN or infinite. */
     void (*pack)(const void *W, const void *b, fnn_layer *layer);
-    void (*unpack)(const fnn_layer *layer, const void *packed, void *W, void *b);
+    int (*unpack)(const fnn_layer *layer, const void *packed, void *W, void *b);
+    /* The sum of l2/2 w^2 + l1 |w| over W, without the bias. */
+    double (*penalty)(const fnn_layer *layer, double l2, double l1);
     /* n * 12 * VL multiply-adds on registers alone: the peak that speeds are compared with. */
     double (*multiply_adds)(int64_t n);
     /* One activation on n numbers, h = g(a) and dh = g'(a), for tests. */

@@ -191,14 +191,37 @@ static void pack(const void *W_user, const void *b_user, fnn_layer *layer) {
     }
 }
 
-static void unpack(const fnn_layer *layer, const void *packed, void *W_user, void *b_user) {
+static int unpack(const fnn_layer *layer, const void *packed, void *W_user, void *b_user) {
     const fnn_matrix P = {(void *)packed, layer->W.rows, layer->W.cols, layer->W.ld, NULL};
     real *W = W_user, *b = b_user;
+    int finite = 1;
     for (int64_t o = 0; o < layer->n_out; o++) {
-        for (int64_t i = 0; i < layer->n_in; i++)
-            W[o * layer->n_in + i] = at(&P, o / NR, i)[o % NR];
-        b[o] = at(&P, o / NR, layer->n_in)[o % NR];
+        const real *column = at(&P, o / NR, 0) + o % NR;
+        for (int64_t i = 0; i < layer->n_in; i++, column += P.ld) {
+            W[o * layer->n_in + i] = *column;
+            finite &= *column - *column == 0; /* else NaN */
+        }
+        b[o] = *column;
+        finite &= *column - *column == 0;
     }
+    return finite;
+}
+
+/* In double, neuron by neuron, each a chain over its inputs. */
+static double penalty(const fnn_layer *layer, double l2, double l1) {
+    double total = 0;
+    for (int64_t panel = 0; panel * NR < layer->n_out; panel++) {
+        const real *W = at(&layer->W, panel, 0);
+        const int64_t columns = smaller(NR, layer->n_out - panel * NR);
+        double of_neuron[NR] = {0};
+        for (int64_t i = 0; i < layer->n_in; i++, W += layer->W.ld)
+            for (int64_t c = 0; c < columns; c++) {
+                const double w = (double)W[c];
+                of_neuron[c] += l2 * 0.5 * (w * w) + l1 * fabs(w);
+            }
+        for (int64_t c = 0; c < columns; c++) total += of_neuron[c];
+    }
+    return total;
 }
 
 /* ---- for measuring and testing */
@@ -253,6 +276,7 @@ const fnn_kernels FNN_TABLE = {
     update_scaled,
     pack,
     unpack,
+    penalty,
     multiply_adds,
     activate,
     forward_row,

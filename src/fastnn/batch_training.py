@@ -45,8 +45,7 @@ class BatchTraining:
             raise
         self.n_steps += 1
         flat = np.empty_like(self.net._flat)
-        self.engine.get_parameters(flat)
-        if not (math.isfinite(total) and np.isfinite(flat).all()):
+        if not (self.engine.get_parameters(flat) and math.isfinite(total)):
             raise DivergenceError(
                 "the loss or the weights became NaN or infinite; the weights before this step are "
                 "kept. Try a lower learning_rate, or inputs scaled to about mean 0 and variance 1."

@@ -179,7 +179,7 @@ class Training:
             "seconds": self.seconds,
             "samples_per_second": run.n_samples / self.seconds,
         }
-        loss = run.loss + self._penalty(flat)
+        loss = run.loss + self._penalty()
         self._end_epoch(flat, loss, numbers)
         self._tell("on_epoch_end")
 
@@ -274,10 +274,12 @@ class Training:
         self.at_step = chunk.first + at_step, sum_of_losses
         self.seconds += time.perf_counter() - start
 
-    def _penalty(self, flat: Array) -> float:
+    def _penalty(self) -> float:
         """What the penalties add to the mean of the losses."""
         options, n = self.plan.options, self.run.n_samples
-        penalty = self.net.network.penalty(flat, options.l2, options.l1)
+        if not (options.l2 or options.l1):
+            return 0.0
+        penalty = self.engine.penalty(options.l2, options.l1)
         if options.batch_weighting:  # once in every batch, not once for every sample
             return penalty * math.ceil(n / self.plan.batch_size) / n
         return penalty
@@ -308,8 +310,8 @@ class Training:
         return flat
 
     def finite_parameters(self) -> Array:
-        flat = self.parameters()
-        if not np.isfinite(flat).all():
+        flat = np.empty(self.net.network.n_parameters, dtype=self.net.network.dtype)
+        if not self.engine.get_parameters(flat):
             self._diverged()
         return flat
 

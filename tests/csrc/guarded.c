@@ -107,6 +107,8 @@ static void add_results(network *net) {
         const int64_t n_out = net->sizes[k + 1], n_weights = n_out * net->sizes[k];
         void *W = take((size_t)n_weights * item), *b = take((size_t)n_out * item);
         CALL(unpack, &net->layers[k], net->layers[k].W.data, W, b);
+        const double penalty = CALL(penalty, &net->layers[k], 0.5, 0.25);
+        add_to_hash(&penalty, sizeof penalty);
         add_to_hash(W, (size_t)n_weights * item);
         add_to_hash(b, (size_t)n_out * item);
     }

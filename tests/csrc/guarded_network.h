@@ -14,11 +14,11 @@ static int is_f64;
 static size_t item;
 
 /* All kernels that are given memory. */
-static const char *const NAMES[] = {"fetch",         "gather",         "forward",      "output",
-                                    "loss",          "backward",       "update",       "squares",
-                                    "update_scaled", "pack",           "unpack",       "activate",
-                                    "forward_row",   "forward_lanes",  "small_open",   "small_step",
-                                    "small_close",   "forward_sparse", "update_sparse"};
+static const char *const NAMES[] = {
+    "fetch",      "gather",      "forward",        "output",        "loss",
+    "backward",   "update",      "squares",        "update_scaled", "pack",
+    "unpack",     "activate",    "forward_row",    "forward_lanes", "small_open",
+    "small_step", "small_close", "forward_sparse", "update_sparse", "penalty"};
 enum { N_NAMES = sizeof NAMES / sizeof NAMES[0] };
 static int64_t calls[N_NAMES];
 

@@ -63,8 +63,13 @@ class Engine(Protocol):
     def set_parameters(self, flat: NDArray[Any]) -> None:
         """Copy in (n_parameters,) of network.dtype."""
 
-    def get_parameters(self, out: NDArray[Any]) -> None:
-        """Copy out into (n_parameters,) of network.dtype."""
+    def get_parameters(self, out: NDArray[Any]) -> bool:
+        """Copy out into (n_parameters,) of network.dtype; returns whether all are finite."""
+        ...
+
+    def penalty(self, l2: float, l1: float) -> float:
+        """l2/2 ||W||^2 + l1 ||W||_1 over all weights, not over the biases; summed in float64."""
+        ...
 
     def forward(
         self, X: ArrayLike, rows: NDArray[Any] | None = None, n_layers: int | None = None

@@ -90,7 +90,8 @@ cdef extern from "fastnn.h" nogil:
         void (*squares)(const fnn_layer *, int64_t, double *) noexcept nogil
         void (*update_scaled)(fnn_layer *, fnn_tile, const fnn_step *, double) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
-        void (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
+        int (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
+        double (*penalty)(const fnn_layer *, double, double) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
         void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
         void (*forward_row)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,

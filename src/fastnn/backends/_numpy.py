@@ -74,8 +74,12 @@ class Engine:
     def set_parameters(self, flat: Array) -> None:
         self._flat = np.array(flat, dtype=self.network.dtype)
 
-    def get_parameters(self, out: Array) -> None:
+    def get_parameters(self, out: Array) -> bool:
         out[...] = self._flat
+        return bool(np.isfinite(out).all())
+
+    def penalty(self, l2: float, l1: float) -> float:
+        return self.network.penalty(self._flat, l2, l1)
 
     def forward(
         self, X: ArrayLike, rows: Array | None = None, n_layers: int | None = None

@@ -83,10 +83,18 @@ cdef class Predictor:
             self.kernels.table.pack(self._at(flat, W), self._at(flat, b), &self.layers[k])
 
     def get_parameters(self, out):
-        cdef int k
+        cdef int k, finite = 1
         for k, (W, b, _) in enumerate(self.network.places):
-            self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data, self._at(out, W),
-                                      self._at(out, b))
+            finite &= self.kernels.table.unpack(&self.layers[k], self.layers[k].W.data,
+                                                self._at(out, W), self._at(out, b))
+        return finite == 1
+
+    def penalty(self, double l2, double l1):
+        cdef double total = 0
+        cdef int k
+        for k in range(self.n_layers):
+            total += self.kernels.table.penalty(&self.layers[k], l2, l1)
+        return total
 
     cdef void *_at(self, flat, int64_t i) except NULL:
         """Where element i of `flat`, (n_parameters,) and C-contiguous, lies."""

@@ -80,8 +80,14 @@ class Engine:
         self._layout.pack(flat, self._net.W)
         self._layout.pack_transposed(flat, self._net.Wt)
 
-    def get_parameters(self, out: Array) -> None:
+    def get_parameters(self, out: Array) -> bool:
         self._layout.unpack(self._net.W, out)
+        return bool(np.isfinite(out).all())
+
+    def penalty(self, l2: float, l1: float) -> float:
+        flat = np.empty(self.network.n_parameters, self.network.dtype)
+        self.get_parameters(flat)
+        return self.network.penalty(flat, l2, l1)
 
     # ---- prediction ----
 
