@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -199,7 +199,8 @@ class Training:
         its end.
         """
         rate, start = self.learning_rate, time.perf_counter()
-        with closing(self._chunks()) as chunks:
+        chunks = self._chunks()
+        try:
             for chunk in chunks:
                 if chunk.end >= self.run.position:  # else it was done before the run was resumed
                     self.seconds += time.perf_counter() - start
@@ -207,6 +208,8 @@ class Training:
                     if self.run.position < chunk.end:
                         return None
                     start = time.perf_counter()
+        finally:
+            chunks.close()
         return rate
 
     def _chunks(self) -> Generator[Chunk, None, None]:

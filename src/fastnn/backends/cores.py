@@ -33,8 +33,12 @@ def cpu_count(root: str = "/") -> int:
 
 
 def _read(path: str) -> str:
-    with open(path) as file:
-        return file.read()
+    """A quota; a file object would take three times as long, at every fit."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 100).decode()
+    finally:
+        os.close(file)
 
 
 @functools.cache
@@ -45,7 +49,8 @@ def _quota_files(root: str) -> list[list[str]]:
     is not there is left out.
     """
     try:
-        lines = _read(os.path.join(root, "proc/self/cgroup")).splitlines()
+        with open(os.path.join(root, "proc/self/cgroup")) as file:
+            lines = file.read().splitlines()
     except OSError:
         lines = []
     folders: dict[str, None] = {}  # an ordered set

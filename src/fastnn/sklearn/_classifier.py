@@ -209,7 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         """classes_ and the kind of target, from the labels there are."""
         check_classification_targets(y)
         self._y_type = type_of_target(y, input_name="y")
-        self.classes_ = columns.classes_of(y) if self._is_multioutput else unique_labels(y)
+        self.classes_ = columns.classes_of(y) if self._is_multioutput else _labels(y)
 
     def _read_targets(self, X: Any, y: Any, first: bool, incremental: bool) -> tuple[Any, Array]:
         X, y = self._read_X(X, y=y, multi_output=True, reset=first)
@@ -224,7 +224,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return X, self._encode(y)
 
     def _check_classes(self, y: Array, incremental: bool) -> None:
-        classes = columns.classes_of(y) if self._is_multioutput else [unique_labels(y)]
+        classes = columns.classes_of(y) if self._is_multioutput else [_labels(y)]
         expected: Any = self.classes_ if self._is_multioutput else [self.classes_]
         if len(classes) != len(expected):
             raise ValueError(f"y has {len(classes)} columns, but {len(expected)} are known")
@@ -339,3 +339,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
         return tags
+
+
+def _labels(y: Any) -> Array:
+    """The sorted labels in y, (n,), or their numbers where y, (n, n_labels), has many labels."""
+    if isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "biuf":
+        return np.unique(y)
+    return np.asarray(unique_labels(y))

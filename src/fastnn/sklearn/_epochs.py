@@ -131,8 +131,8 @@ def _rate(estimator: BaseMLP) -> Any:
 
 
 def _first_penalty(estimator: BaseMLP, l2: float, n: int, batch_size: int) -> float:
-    squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in estimator.network_.weights)
-    return l2 / 2 * squares * math.ceil(n / batch_size) / n
+    net = estimator.network_
+    return net.network.penalty(net._flat, l2, 0.0) * math.ceil(n / batch_size) / n
 
 
 def _score_function(estimator: BaseMLP, held: tuple[Any, ...]) -> Callable[[Run], float]:
