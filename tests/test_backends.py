@@ -29,12 +29,43 @@ def test_the_compiled_extension_is_built():
 def test_every_available_backend_loads_and_has_the_interface(backend):
     module = backends.load(backend)
     engine = module.Engine(Network((2, 3), output="softmax"), None)
-    for name in ("set_parameters", "get_parameters", "forward", "forward_and_loss"):
+    for name in ("set_parameters", "get_parameters", "penalty", "forward", "forward_and_loss"):
         assert callable(getattr(engine, name))
     for name in ("loss_and_gradients", "start", "train"):
         assert callable(getattr(engine, name))
     assert engine.n_threads >= 1
     assert engine.isa == os.environ.get("FASTNN_ISA", "")
+
+
+def engine_with(flat, network, backend):
+    engine = backends.load(backend).Engine(network, None)
+    engine.set_parameters(flat)
+    return engine
+
+
+def test_an_engine_says_whether_its_parameters_are_finite(backend, dtype):
+    """Whichever of them it is that is not, those of a last panel's few columns too."""
+    network = Network((3, 17, 2), output="identity", dtype=dtype)
+    largest = np.full(network.n_parameters, np.finfo(dtype).max, dtype)
+    found = np.empty_like(largest)
+    assert engine_with(largest, network, backend).get_parameters(found) is True
+    assert found.tobytes() == largest.tobytes()
+    for i in range(network.n_parameters):
+        flat = largest.copy()
+        flat[i] = (np.nan, np.inf, -np.inf)[i % 3]
+        assert engine_with(flat, network, backend).get_parameters(found) is False
+        assert found.tobytes() == flat.tobytes()
+
+
+@pytest.mark.parametrize(("l2", "l1"), [(0.5, 0.0), (0.0, 0.25), (0.5, 0.25)])
+@pytest.mark.parametrize("sizes", [(2, 3), (17, 97, 3), (300, 1)], ids=str)
+def test_penalty_of_the_weights_without_the_biases(backend, dtype, sizes, l2, l1):
+    network = Network(sizes, output="identity", dtype=dtype)
+    flat = np.random.default_rng(1).normal(size=network.n_parameters).astype(dtype)
+    W = [np.asarray(W, np.float64) for W in network.views(flat)[0]]
+    expected = sum(l2 / 2 * (W**2).sum() + l1 * np.abs(W).sum() for W in W)
+    # a sum of less than 2000 terms of one sign, with three roundings in each
+    assert engine_with(flat, network, backend).penalty(l2, l1) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("asked", ["torch", "Numpy", "", "auto ", None, 3])

@@ -123,6 +123,19 @@ def assert_same_bits(net, other):
     assert net.history["loss"] == pytest.approx(other.history["loss"], rel=1e-9)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_penalty(force_isa, dtype, isa):
+    network = fastnn.network.Network((49, 97, 33, 11), dtype=dtype)
+    flat = np.random.default_rng(3).normal(size=network.n_parameters).astype(dtype)
+    found = []
+    for chosen in (ISAS[0], isa):
+        force_isa(chosen)
+        engine = fastnn.backends.load("cython").Engine(network, 1)
+        engine.set_parameters(flat)
+        found.append(engine.penalty(0.3, 0.7))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("n_threads", THREADS)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -135,6 +135,13 @@ def check_loss(loss: str | Loss | None, output: str) -> Loss:
     return loss
 
 
+class Orders:
+    """Base class of fastnn's own shuffle(epoch): what they return needs no check."""
+
+    def __call__(self, epoch: int) -> NDArray[np.int64]:
+        raise NotImplementedError
+
+
 def check_order(order: ArrayLike, n: int) -> NDArray[np.int64]:
     """n row numbers in 0 ... n-1, some of them maybe more than once, from shuffle(epoch)."""
     rows = np.asarray(order)

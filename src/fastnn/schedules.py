@@ -346,7 +346,7 @@ class Rates:
         Raises ValueError for rates that are negative or not finite.
         """
         if self.constant is not None:
-            return np.full(end - begin, self.constant)
+            return np.array([self.constant]).repeat(end - begin)
         steps = np.arange(begin, end)
         rates = self._schedule.rates(steps, self._n_steps, self._steps_per_epoch)
         good = np.isfinite(rates) & (rates >= 0)

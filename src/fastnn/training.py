@@ -220,7 +220,9 @@ class Training:
         epoch, first = self.net.epochs_trained, 0
         for number, data in enumerate(self.plan.training.parts(epoch)):
             key, order = epoch + number * KEYS_OF_EPOCHS, data.all_rows
-            if callable(self.plan.shuffle):
+            if isinstance(self.plan.shuffle, checks.Orders):
+                order = self.plan.shuffle(self.run.epoch)
+            elif callable(self.plan.shuffle):
                 order = checks.check_order(self.plan.shuffle(self.run.epoch), len(order))
             elif self.plan.shuffle:
                 order = self.engine.shuffled(order, self.net.seed, key)

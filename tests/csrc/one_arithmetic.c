@@ -247,6 +247,8 @@ static void training(int rule, int activation, int regularised, int is_sparse) {
         kernels->unpack(&layers[k], layers[k].W.data, W, b);
         print_checksum("W", k, W, n_weights);
         print_checksum("b", k, b, n_out);
+        double penalty = kernels->penalty(&layers[k], 0.5, 0.25);
+        print_checksum("penalty", k, &penalty, sizeof penalty / item);
     }
     print_checksum("losses", 0, losses, sizeof losses / item);
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..callbacks import Callback, Run
+from ..checks import Orders
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LEAST_ADAPTIVE_RATE = 1e-6
 
 
-class ScikitOrder:
+class ScikitOrder(Orders):
     """The samples of every epoch in scikit-learn's order: a shuffle of the one before.
 
     A function for `MLP.fit(shuffle=...)`. It draws from `random_state` just what
@@ -27,7 +28,8 @@ class ScikitOrder:
     """
 
     def __init__(self, n: int, shuffle: bool, random_state: np.random.RandomState) -> None:
-        self.rows, self.shuffle, self.random_state = np.arange(n), shuffle, random_state
+        self.rows = np.arange(n, dtype=np.int64)
+        self.shuffle, self.random_state = shuffle, random_state
 
     def __call__(self, epoch: int) -> NDArray[np.int64]:
         if self.shuffle:
