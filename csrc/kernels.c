@@ -63,16 +63,20 @@ static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
     return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
 }
 
-/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
-static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+/* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality` as
+ * __builtin_prefetch has it. */
+static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {
+    const char *line = p - (uintptr_t)p % 64;
+    for (; line < p + bytes; line += 64) __builtin_prefetch(line, 0, locality);
 }
+
+/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
+static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) { fetch_lines(p, bytes, 3); }
 
 static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
     if (X->column_stride != item_size(X)) return;
     for (int64_t r = r0; r < r1; r++)
-        for (int64_t b = 0; b < n_in * X->column_stride; b += 64)
-            __builtin_prefetch(X->data + row_index(rows, r) * X->row_stride + b, 0, 2);
+        fetch_lines(X->data + row_index(rows, r) * X->row_stride, n_in * X->column_stride, 2);
 }
 
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,

@@ -52,11 +52,9 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
     int64_t k0 = 0;
     do {
         const int64_t K = smaller(size, u->n - k0);
-        for (int64_t i = 0; i < count; i += MR)
-            tile_of_columns(nv, (int)smaller(MR, count - i),
-                            (broadcast_operand){a + k0 * cs + i, 1, cs, K, 0}, K,
-                            (streamed_operand){at(B, panel, k0), B->ld, NULL}, g + i * ld, ld,
-                            k0 ? FROM_C : start_of(u));
+        tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
+                         (streamed_operand){at(B, panel, k0), B->ld, NULL}, g, ld,
+                         k0 ? FROM_C : start_of(u));
     } while ((k0 += size) < u->n);
 }
 
