@@ -10,6 +10,8 @@
 
 /* One block by one panel of dW, rows of NR; below the last block's rows that of the bias. */
 enum { SQUARE = (NR + 1) * NR };
+/* To transpose a square of weights costs as much as so many rows of the batch, in the micro-kernel. */
+enum { TRANSPOSE = 7 };
 
 /* out[j][i] = in[i][j], all of it within one block and one panel. */
 static void transpose(const real *in, int64_t ld_in, int64_t rows, int64_t cols, real *out,
@@ -64,16 +66,23 @@ static void sum_bias(const update_task *u, int64_t panel, real *g) {
     sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld);
 }
 
-/* A few columns of delta by one block of inputs: their lanes are h's columns, not delta's, of which
- * most would be padding. That is worth two transposes where the batch has rows enough. */
-static int has_few_columns(const update_task *u) { return u->layer->n_out <= FEW && u->n >= VL; }
-static void sum_few_columns(const update_task *u, int64_t block, real *g) {
-    real gt[FEW * NR];
-    const int64_t count = block_rows(u, block), n_out = u->layer->n_out;
+/* Few columns of delta by one block of inputs: their lanes can be h's columns instead of delta's, of
+ * which most would be padding. That takes a transpose, which costs as much as 7 rows do. */
+static ALWAYS_INLINE int64_t panel_columns(const update_task *u, int64_t panel) {
+    return smaller(NR, u->layer->n_out - panel * NR);
+}
+static int has_few_columns(const update_task *u, int64_t block, int64_t panel) {
+    const int64_t by_columns = block_rows(u, block) * panel_vectors(u->delta, panel);
+    const int64_t by_rows = panel_columns(u, panel) * panel_vectors(u->h_in, block);
+    return by_rows * u->n + by_columns * TRANSPOSE < by_columns * u->n;
+}
+static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, real *g) {
+    real gt[NR * NR];
+    const int64_t count = block_rows(u, block), columns = panel_columns(u, panel);
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
-    if (!u->step->first) transpose(g, ld, count, n_out, gt, ld_t);
-    sum_columns(u, at(u->delta, 0, 0), u->delta->ld, n_out, u->h_in, block, gt, ld_t);
-    transpose(gt, ld_t, n_out, count, g, ld);
+    if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
+    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t);
+    transpose(gt, ld_t, columns, count, g, ld);
 }
 
 /* g starts as what earlier parts of the batch have left. */
@@ -158,8 +167,8 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                             u->step->first ? NULL : g, g, ld, SQUARE, &next);
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
-        if (has_few_columns(u))
-            sum_few_columns(u, block, gq);
+        if (!skip_zeros && has_few_columns(u, block, tile->panel + q))
+            sum_few_columns(u, block, tile->panel + q, gq);
         else if (!skip_zeros)
             sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, u->delta, tile->panel + q, gq,
                         ld);
@@ -200,7 +209,7 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, 0, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta = 1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + 7.0 / (double)n;
+        by_delta = 1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + (double)TRANSPOSE / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else
