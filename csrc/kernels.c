@@ -80,18 +80,19 @@ static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, i
 }
 
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
-                                     fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t row_bytes = h0->cols * item_size(X);
+                                     const fnn_matrix h0, int64_t r0, int64_t r1) {
+    const int64_t row_bytes = h0.cols * item_size(X), panels = count_panels(&h0);
     findings found = {v_set1(0), 0};
     for (int64_t r = r0; r < r1; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;
         if (r + 2 < r1) fetch_ahead(X->data + row_index(rows, r + 2) * X->row_stride, row_bytes);
-        for (int64_t p = 0; p < count_panels(h0); p++) {
-            const int n = (int)smaller(NR, h0->cols - p * NR);
+        for (int64_t p = 0; p < panels; p++) {
+            const int n = (int)smaller(NR, h0.cols - p * NR);
+            real *out = at(&h0, p, r);
             found.bits = 0;
             for (int c = 0; c < n; c += VL, source += VL * X->column_stride)
-                put(at(h0, p, r), read(X, source, (int)smaller(VL, n - c)), c, &found);
-            if (h0->nonzero) h0->nonzero[p * h0->rows + r] = found.bits;
+                put(out, read(X, source, (int)smaller(VL, n - c)), c, &found);
+            if (h0.nonzero) h0.nonzero[p * h0.rows + r] = found.bits;
         }
     }
     return found.bad;
@@ -103,11 +104,11 @@ static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout,
     const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
     vec bad;
     if (adjacent && X->type == own_type)
-        bad = gather_rows(read_reals, X, rows, h0, r0, r1);
+        bad = gather_rows(read_reals, X, rows, *h0, r0, r1);
     else if (adjacent && X->type == FNN_INPUT_U8)
-        bad = gather_rows(read_bytes, X, rows, h0, r0, r1);
+        bad = gather_rows(read_bytes, X, rows, *h0, r0, r1);
     else
-        bad = gather_rows(read_any, X, rows, h0, r0, r1);
+        bad = gather_rows(read_any, X, rows, *h0, r0, r1);
     for (int64_t p = 0; dropout && p < count_panels(h0); p++) {
         drop(dropout, h0, h0, p, r0, r1);
         if (h0->nonzero) find_nonzero(h0, p, r0, r1);
