@@ -46,6 +46,18 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
     return u->step->first ? FROM_ZERO : FROM_C;
 }
 
+/* A store to a line that another core has read waits until that core has dropped it. Such stores are made
+ * early, of what is there, while sums keep this core busy. A prefetch to write would not do: where the
+ * line is in this core's cache, too, it does nothing (Zen 4). */
+static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_t rows) {
+    const fnn_matrix *W = &u->layer->W;
+    for (int64_t r = row; r < row + rows; r++)
+        for (int64_t c = 0; c < panel_vectors(W, panel) * VL; c += LINE) {
+            volatile real *w = at(W, panel, r) + c;
+            *w = *w;
+        }
+}
+
 /* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. */
 static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
                         const fnn_matrix *B, int64_t panel, real *g, int64_t ld) {
@@ -81,8 +93,21 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     const int64_t count = block_rows(u, block), columns = panel_columns(u, panel);
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
+    if (u->step->shared) own_weights(u, panel, block * NR, count);
     sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t);
     transpose(gt, ld_t, columns, count, g, ld);
+}
+
+/* One block of inputs by one panel of outputs, by the micro-kernel. */
+static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const int shared = u->step->shared;
+    const int64_t count = block_rows(u, block), ld = u->layer->W.ld, at_once = shared ? MR : count;
+    for (int64_t i = 0; i < count; i += at_once) {
+        const int64_t rows = smaller(at_once, count - i);
+        if (shared) own_weights(u, panel, block * NR + i, rows);
+        sum_columns(u, at(u->h_in, block, 0) + i, u->h_in->ld, rows, u->delta, panel, g + i * ld,
+                    ld);
+    }
 }
 
 /* g starts as what earlier parts of the batch have left. */
@@ -170,8 +195,7 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
         if (!skip_zeros && has_few_columns(u, block, tile->panel + q))
             sum_few_columns(u, block, tile->panel + q, gq);
         else if (!skip_zeros)
-            sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, u->delta, tile->panel + q, gq,
-                        ld);
+            sum_square(u, block, tile->panel + q, gq);
         if (has_bias_row(u, block)) sum_bias(u, tile->panel + q, gq + count * ld);
         end_square(u, block, tile->panel + q, gq);
     }
