@@ -46,16 +46,17 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
     return u->step->first ? FROM_ZERO : FROM_C;
 }
 
-/* A store to a line that another core has read waits until that core has dropped it. Such stores are made
- * early, of what is there, while sums keep this core busy. A prefetch to write would not do: where the
- * line is in this core's cache, too, it does nothing (Zen 4). */
+/* Whether this call writes weights that other cores have read. */
+static ALWAYS_INLINE int takes_over(const update_task *u) {
+    return u->step->shared && u->step->last && u->step->update;
+}
+
+/* Rows of one panel of W. */
 static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_t rows) {
     const fnn_matrix *W = &u->layer->W;
-    for (int64_t r = row; r < row + rows; r++)
-        for (int64_t c = 0; c < panel_vectors(W, panel) * VL; c += LINE) {
-            volatile real *w = at(W, panel, r) + c;
-            *w = *w;
-        }
+    for (int64_t r = row; takes_over(u) && r < row + rows; r++)
+        for (int64_t c = 0; c < panel_vectors(W, panel) * VL; c += LINE)
+            own_line(at(W, panel, r) + c);
 }
 
 /* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. */
@@ -93,18 +94,18 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     const int64_t count = block_rows(u, block), columns = panel_columns(u, panel);
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
-    if (u->step->shared) own_weights(u, panel, block * NR, count);
+    own_weights(u, panel, block * NR, count);
     sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t);
     transpose(gt, ld_t, columns, count, g, ld);
 }
 
 /* One block of inputs by one panel of outputs, by the micro-kernel. */
 static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
-    const int shared = u->step->shared;
-    const int64_t count = block_rows(u, block), ld = u->layer->W.ld, at_once = shared ? MR : count;
+    const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
+    const int64_t at_once = takes_over(u) ? MR : count;
     for (int64_t i = 0; i < count; i += at_once) {
         const int64_t rows = smaller(at_once, count - i);
-        if (shared) own_weights(u, panel, block * NR + i, rows);
+        own_weights(u, panel, block * NR + i, rows);
         sum_columns(u, at(u->h_in, block, 0) + i, u->h_in->ld, rows, u->delta, panel, g + i * ld,
                     ld);
     }
@@ -169,10 +170,11 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
 static next_rows weights_at(const update_task *u, int64_t row, int64_t panel) {
     const fnn_layer *layer = u->layer;
     const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
-    const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
+    const real *arrays[4] = {weights ? layer->W.data : NULL, sums ? layer->gradient : NULL,
                              weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
     const int64_t offset = at(&layer->W, panel, row) - (real *)layer->W.data;
-    next_rows next = {{NULL}, layer->W.ld, panel_size(&layer->W), NV, 1};
+    next_rows next = {{NULL}, layer->W.ld, panel_size(&layer->W), layer->W.rows - row,
+                      0,      NV,          takes_over(u)};
     for (int i = 0, n = 0; i < 4 && n < 3; i++)
         if (arrays[i]) next.arrays[n++] = arrays[i] + offset;
     return next;
@@ -207,7 +209,7 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
     real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
     next_rows next = weights_at(u, tile->block * NR, panel);
-    next.panel = NR * ld, next.vectors = panel_vectors(&u->layer->W, panel);
+    next.panel = NR * ld, next.apart = NR, next.vectors = panel_vectors(&u->layer->W, panel);
     for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
         begin_square(u, tile->block + q, panel, g);
         transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);
@@ -233,7 +235,8 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, 0, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta = 1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + (double)TRANSPOSE / (double)n;
+        by_delta =
+            1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + (double)TRANSPOSE / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else
