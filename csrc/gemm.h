@@ -80,53 +80,60 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
         for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
 }
 
-static ALWAYS_INLINE void tile_of_width(const int nv, int m, broadcast_operand A, int64_t K,
-                                        streamed_operand B, real *C, int64_t ldc, enum start start,
-                                        const real *bias) {
-    switch (m) {
+/* `rows` rows of C, MR at a time. */
+static ALWAYS_INLINE void tiles_of_width(const int nv, int64_t rows, broadcast_operand A, int64_t K,
+                                         streamed_operand B, real *C, int64_t ldc, enum start start,
+                                         const real *bias) {
+    for (; rows >= MR; rows -= MR, B.ahead = NULL) {
+        micro_kernel(MR, nv, A, K, B, C, ldc, start, bias);
+        A.data += MR * A.rs;
+        C += MR * ldc;
+    }
+    switch (rows) {
     case 1: micro_kernel(1, nv, A, K, B, C, ldc, start, bias); break;
     case 2: micro_kernel(2, nv, A, K, B, C, ldc, start, bias); break;
     case 3: micro_kernel(3, nv, A, K, B, C, ldc, start, bias); break;
-    case 4: micro_kernel(4, nv, A, K, B, C, ldc, start, bias); break;
 #if defined(FNN_AVX512) || defined(FNN_NEON)
+    case 4: micro_kernel(4, nv, A, K, B, C, ldc, start, bias); break;
     case 5: micro_kernel(5, nv, A, K, B, C, ldc, start, bias); break;
-    case 6: micro_kernel(6, nv, A, K, B, C, ldc, start, bias); break;
 #endif
 #if defined(FNN_AVX512)
+    case 6: micro_kernel(6, nv, A, K, B, C, ldc, start, bias); break;
     case 7: micro_kernel(7, nv, A, K, B, C, ldc, start, bias); break;
-    case 8: micro_kernel(8, nv, A, K, B, C, ldc, start, bias); break;
 #endif
     }
 }
 
-static ALWAYS_INLINE void tile(int nv, int m, broadcast_operand A, int64_t K, streamed_operand B,
-                               real *C, int64_t ldc, enum start start, const real *bias) {
+static ALWAYS_INLINE void tiles(int nv, int64_t rows, broadcast_operand A, int64_t K,
+                                streamed_operand B, real *C, int64_t ldc, enum start start,
+                                const real *bias) {
     switch (nv) {
-    case 1: tile_of_width(1, m, A, K, B, C, ldc, start, bias); break;
-    case 2: tile_of_width(2, m, A, K, B, C, ldc, start, bias); break;
-    case 3: tile_of_width(3, m, A, K, B, C, ldc, start, bias); break;
+    case 1: tiles_of_width(1, rows, A, K, B, C, ldc, start, bias); break;
+    case 2: tiles_of_width(2, rows, A, K, B, C, ldc, start, bias); break;
+    case 3: tiles_of_width(3, rows, A, K, B, C, ldc, start, bias); break;
 #if !defined(FNN_AVX512) && !defined(FNN_AVX2) && !defined(FNN_NEON)
-    case 4: tile_of_width(4, m, A, K, B, C, ldc, start, bias); break;
+    case 4: tiles_of_width(4, rows, A, K, B, C, ldc, start, bias); break;
 #endif
     }
 }
 
 /* For forward and dh: A is a matrix in panels, read along its rows. */
-static __attribute__((noinline)) void tile_of_rows(int nv, int m, broadcast_operand A, int64_t K,
-                                                   streamed_operand B, real *C, int64_t ldc,
-                                                   enum start start, const real *bias) {
+static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadcast_operand A,
+                                                    int64_t K, streamed_operand B, real *C,
+                                                    int64_t ldc, enum start start,
+                                                    const real *bias) {
     A.cs = 1;
     A.span = NR;
-    tile(nv, m, A, K, B, C, ldc, start, bias);
+    tiles(nv, rows, A, K, B, C, ldc, start, bias);
 }
 
-/* For dW: A is one panel, read down its columns. */
-static __attribute__((noinline)) void tile_of_columns(int nv, int m, broadcast_operand A, int64_t K,
-                                                      streamed_operand B, real *C, int64_t ldc,
-                                                      enum start start) {
+/* For dW: A is one panel, read down its columns, of which there are `rows`. */
+static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, broadcast_operand A,
+                                                       int64_t K, streamed_operand B, real *C,
+                                                       int64_t ldc, enum start start) {
     A.rs = 1;
     A.span = K;
-    tile(nv, m, A, K, B, C, ldc, start, NULL);
+    tiles(nv, rows, A, K, B, C, ldc, start, NULL);
 }
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -165,11 +172,9 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
         for (int64_t p = 0; p < count_panels(C); p++) {
             streamed_operand b = {at(B, p, k0), B->ld, NULL};
             if (p + 1 < count_panels(C)) b.ahead = at(B, p + 1, k0);
-            for (int64_t r = r0; r < r1; r += MR, b.ahead = NULL) {
-                a.data = at(A, k0 / NR, r);
-                tile_of_rows(panel_vectors(C, p), (int)smaller(MR, r1 - r), a,
-                             smaller(block, K - k0), b, at(C, p, r), C->ld, start, at(B, p, K));
-            }
+            a.data = at(A, k0 / NR, r0);
+            tiles_of_rows(panel_vectors(C, p), r1 - r0, a, smaller(block, K - k0), b, at(C, p, r0),
+                          C->ld, start, at(B, p, K));
             if (k0 + block >= K) finish(context, p, r0, r1);
         }
     } while ((k0 += block) < K);

@@ -63,31 +63,36 @@ static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
     return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
 }
 
-/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
-static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(p + b);
+/* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality` as
+ * __builtin_prefetch has it. */
+static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {
+    const char *line = p - (uintptr_t)p % 64;
+    for (; line < p + bytes; line += 64) __builtin_prefetch(line, 0, locality);
 }
+
+/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
+static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) { fetch_lines(p, bytes, 3); }
 
 static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
     if (X->column_stride != item_size(X)) return;
     for (int64_t r = r0; r < r1; r++)
-        for (int64_t b = 0; b < n_in * X->column_stride; b += 64)
-            __builtin_prefetch(X->data + row_index(rows, r) * X->row_stride + b, 0, 2);
+        fetch_lines(X->data + row_index(rows, r) * X->row_stride, n_in * X->column_stride, 2);
 }
 
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
-                                     fnn_matrix *h0, int64_t r0, int64_t r1) {
-    const int64_t row_bytes = h0->cols * item_size(X);
+                                     const fnn_matrix h0, int64_t r0, int64_t r1) {
+    const int64_t row_bytes = h0.cols * item_size(X), panels = count_panels(&h0);
     findings found = {v_set1(0), 0};
     for (int64_t r = r0; r < r1; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;
         if (r + 2 < r1) fetch_ahead(X->data + row_index(rows, r + 2) * X->row_stride, row_bytes);
-        for (int64_t p = 0; p < count_panels(h0); p++) {
-            const int n = (int)smaller(NR, h0->cols - p * NR);
+        for (int64_t p = 0; p < panels; p++) {
+            const int n = (int)smaller(NR, h0.cols - p * NR);
+            real *out = at(&h0, p, r);
             found.bits = 0;
             for (int c = 0; c < n; c += VL, source += VL * X->column_stride)
-                put(at(h0, p, r), read(X, source, (int)smaller(VL, n - c)), c, &found);
-            if (h0->nonzero) h0->nonzero[p * h0->rows + r] = found.bits;
+                put(out, read(X, source, (int)smaller(VL, n - c)), c, &found);
+            if (h0.nonzero) h0.nonzero[p * h0.rows + r] = found.bits;
         }
     }
     return found.bad;
@@ -99,11 +104,11 @@ static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout,
     const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
     vec bad;
     if (adjacent && X->type == own_type)
-        bad = gather_rows(read_reals, X, rows, h0, r0, r1);
+        bad = gather_rows(read_reals, X, rows, *h0, r0, r1);
     else if (adjacent && X->type == FNN_INPUT_U8)
-        bad = gather_rows(read_bytes, X, rows, h0, r0, r1);
+        bad = gather_rows(read_bytes, X, rows, *h0, r0, r1);
     else
-        bad = gather_rows(read_any, X, rows, h0, r0, r1);
+        bad = gather_rows(read_any, X, rows, *h0, r0, r1);
     for (int64_t p = 0; dropout && p < count_panels(h0); p++) {
         drop(dropout, h0, h0, p, r0, r1);
         if (h0->nonzero) find_nonzero(h0, p, r0, r1);

@@ -57,7 +57,7 @@ static void product_of_lanes(const fnn_layer *layer, const real *hT, int vectors
         const real *b = at(W, o / NR, layer->n_in) + o % NR;
         for (int i = 0; i < m; i++)
             for (int v = 0; v < vectors; v++) v_store(aT + (o + i) * NR + v * VL, v_set1(b[i]));
-        tile_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_C);
+        tiles_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_C);
     }
 }
 

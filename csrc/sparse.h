@@ -164,7 +164,7 @@ static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int6
                    .ldb = W->ld,
                    .b_panel = panel_size(W),
                    .c_panel = panel_size(C),
-                   .next = {.ld = W->ld, .panel = panel_size(W), .vectors = NV},
+                   .next = {.ld = W->ld, .panel = panel_size(W), .rows = W->rows, .vectors = NV},
                    .fetched = (width + f->n - 1) / f->n};
     real bad = 0;
     for (int64_t i = 0; i < f->n; i++) {
@@ -299,7 +299,7 @@ static void update_rows(const update_task *u, const fnn_columns *columns, int64_
         for (int64_t q = 0; q < panels && !u->step->first; q++)
             begin_rows(u, columns, p + q, i0, i1, g + q * SQUARE);
         s.next = weights_at(u, i1 - i0 == NR ? i1 : i0, p);
-        s.next.to_write = 0; /* measured: no gain */
+        s.next.own = 0; /* it may be another thread's */
         s.B = at(delta, p, 0);
         sum_terms(group_vectors(W, p, panels), &s);
         for (int64_t q = 0; q < panels; q++)

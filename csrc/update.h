@@ -10,6 +10,8 @@
 
 /* One block by one panel of dW, rows of NR; below the last block's rows that of the bias. */
 enum { SQUARE = (NR + 1) * NR };
+/* To transpose a square of weights costs as much as so many rows of the batch, in the micro-kernel. */
+enum { TRANSPOSE = 7 };
 
 /* out[j][i] = in[i][j], all of it within one block and one panel. */
 static void transpose(const real *in, int64_t ld_in, int64_t rows, int64_t cols, real *out,
@@ -44,6 +46,19 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
     return u->step->first ? FROM_ZERO : FROM_C;
 }
 
+/* Whether this call writes weights that other cores have read. */
+static ALWAYS_INLINE int takes_over(const update_task *u) {
+    return u->step->shared && u->step->last && u->step->update;
+}
+
+/* Rows of one panel of W. */
+static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_t rows) {
+    const fnn_matrix *W = &u->layer->W;
+    for (int64_t r = row; takes_over(u) && r < row + rows; r++)
+        for (int64_t c = 0; c < panel_vectors(W, panel) * VL; c += LINE)
+            own_line(at(W, panel, r) + c);
+}
+
 /* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. */
 static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
                         const fnn_matrix *B, int64_t panel, real *g, int64_t ld) {
@@ -52,11 +67,9 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
     int64_t k0 = 0;
     do {
         const int64_t K = smaller(size, u->n - k0);
-        for (int64_t i = 0; i < count; i += MR)
-            tile_of_columns(nv, (int)smaller(MR, count - i),
-                            (broadcast_operand){a + k0 * cs + i, 1, cs, K, 0}, K,
-                            (streamed_operand){at(B, panel, k0), B->ld, NULL}, g + i * ld, ld,
-                            k0 ? FROM_C : start_of(u));
+        tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
+                         (streamed_operand){at(B, panel, k0), B->ld, NULL}, g, ld,
+                         k0 ? FROM_C : start_of(u));
     } while ((k0 += size) < u->n);
 }
 
@@ -66,16 +79,36 @@ static void sum_bias(const update_task *u, int64_t panel, real *g) {
     sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld);
 }
 
-/* A few columns of delta by one block of inputs: their lanes are h's columns, not delta's, of which
- * most would be padding. That is worth two transposes where the batch has rows enough. */
-static int has_few_columns(const update_task *u) { return u->layer->n_out <= FEW && u->n >= VL; }
-static void sum_few_columns(const update_task *u, int64_t block, real *g) {
-    real gt[FEW * NR];
-    const int64_t count = block_rows(u, block), n_out = u->layer->n_out;
+/* Few columns of delta by one block of inputs: their lanes can be h's columns instead of delta's, of
+ * which most would be padding. That takes a transpose, which costs as much as 7 rows do. */
+static ALWAYS_INLINE int64_t panel_columns(const update_task *u, int64_t panel) {
+    return smaller(NR, u->layer->n_out - panel * NR);
+}
+static int has_few_columns(const update_task *u, int64_t block, int64_t panel) {
+    const int64_t by_columns = block_rows(u, block) * panel_vectors(u->delta, panel);
+    const int64_t by_rows = panel_columns(u, panel) * panel_vectors(u->h_in, block);
+    return by_rows * u->n + by_columns * TRANSPOSE < by_columns * u->n;
+}
+static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, real *g) {
+    real gt[NR * NR];
+    const int64_t count = block_rows(u, block), columns = panel_columns(u, panel);
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
-    if (!u->step->first) transpose(g, ld, count, n_out, gt, ld_t);
-    sum_columns(u, at(u->delta, 0, 0), u->delta->ld, n_out, u->h_in, block, gt, ld_t);
-    transpose(gt, ld_t, n_out, count, g, ld);
+    if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
+    own_weights(u, panel, block * NR, count);
+    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t);
+    transpose(gt, ld_t, columns, count, g, ld);
+}
+
+/* One block of inputs by one panel of outputs, by the micro-kernel. */
+static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+    const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
+    const int64_t at_once = takes_over(u) ? MR : count;
+    for (int64_t i = 0; i < count; i += at_once) {
+        const int64_t rows = smaller(at_once, count - i);
+        own_weights(u, panel, block * NR + i, rows);
+        sum_columns(u, at(u->h_in, block, 0) + i, u->h_in->ld, rows, u->delta, panel, g + i * ld,
+                    ld);
+    }
 }
 
 /* g starts as what earlier parts of the batch have left. */
@@ -137,10 +170,11 @@ static void end_square(const update_task *u, int64_t block, int64_t panel, real 
 static next_rows weights_at(const update_task *u, int64_t row, int64_t panel) {
     const fnn_layer *layer = u->layer;
     const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
-    const real *arrays[4] = {sums ? layer->gradient : NULL, weights ? layer->W.data : NULL,
+    const real *arrays[4] = {weights ? layer->W.data : NULL, sums ? layer->gradient : NULL,
                              weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
     const int64_t offset = at(&layer->W, panel, row) - (real *)layer->W.data;
-    next_rows next = {{NULL}, layer->W.ld, panel_size(&layer->W), NV, 1};
+    next_rows next = {{NULL}, layer->W.ld, panel_size(&layer->W), layer->W.rows - row,
+                      0,      NV,          takes_over(u)};
     for (int i = 0, n = 0; i < 4 && n < 3; i++)
         if (arrays[i]) next.arrays[n++] = arrays[i] + offset;
     return next;
@@ -160,11 +194,10 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                             u->step->first ? NULL : g, g, ld, SQUARE, &next);
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
-        if (has_few_columns(u))
-            sum_few_columns(u, block, gq);
+        if (!skip_zeros && has_few_columns(u, block, tile->panel + q))
+            sum_few_columns(u, block, tile->panel + q, gq);
         else if (!skip_zeros)
-            sum_columns(u, at(u->h_in, block, 0), u->h_in->ld, count, u->delta, tile->panel + q, gq,
-                        ld);
+            sum_square(u, block, tile->panel + q, gq);
         if (has_bias_row(u, block)) sum_bias(u, tile->panel + q, gq + count * ld);
         end_square(u, block, tile->panel + q, gq);
     }
@@ -176,7 +209,7 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
     real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
     next_rows next = weights_at(u, tile->block * NR, panel);
-    next.panel = NR * ld, next.vectors = panel_vectors(&u->layer->W, panel);
+    next.panel = NR * ld, next.apart = NR, next.vectors = panel_vectors(&u->layer->W, panel);
     for (int64_t q = 0; q < tile->n_blocks && !u->step->first; q++) {
         begin_square(u, tile->block + q, panel, g);
         transpose(g, ld, block_rows(u, tile->block + q), n_out, gt + q * NR * NR, NR);
@@ -202,7 +235,8 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, 0, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta = 1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + 7.0 / (double)n;
+        by_delta =
+            1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + (double)TRANSPOSE / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else

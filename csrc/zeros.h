@@ -52,13 +52,22 @@ static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0
 }
 
 /* What is needed next: rows of some arrays, of as many panels as are worked on, `panel` reals apart. Of
- * each panel it is up to `vectors`, no more: the rest may be another thread's. */
+ * each panel it is up to `vectors` and `rows`, of the latter `apart` fewer in each further one: the rest
+ * may be another thread's. */
 typedef struct {
     const real *arrays[3]; /* those that are not NULL */
-    int64_t ld, panel;
+    int64_t ld, panel, rows, apart;
     int vectors;
-    int to_write; /* then other cores' copies are called in, too */
+    int own; /* arrays[0] is about to be written, and other cores may have it */
 } next_rows;
+
+/* A store to a line that another core has read waits until that core has dropped it. So one is made
+ * early, of what is there, while sums keep this core busy. A prefetch to write will not do: where this
+ * core has the line in its cache, too, it does nothing (Zen 4). */
+static ALWAYS_INLINE void own_line(const real *x) {
+    volatile real *first = (real *)x;
+    *first = *first;
+}
 
 /* C[r] = from[r] + sum of A[r, k] B[k] over the bits k of bits[r]. A[r, k] is a[r * rs + k * cs];
  * panels of B, from and C lie b_panel, from_panel and c_panel apart. Meanwhile NR rows of `next` are
@@ -85,8 +94,9 @@ static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_
                 const int vector = v % NV;
                 const real *x = next->arrays[i] + v / NV * next->panel + k * next->ld + vector * VL;
                 if (vector * VL % LINE != 0 || vector >= next->vectors) continue;
-                if (next->to_write)
-                    __builtin_prefetch(x, 1, 2);
+                if (k + v / NV * next->apart >= next->rows) continue;
+                if (i == 0 && next->own)
+                    own_line(x);
                 else
                     __builtin_prefetch(x, 0, 2);
             }
@@ -158,7 +168,7 @@ static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, i
                        .C = at(C, p, r0),
                        .ldc = C->ld,
                        .c_panel = panel_size(C),
-                       .next = {.ld = B->ld, .panel = panel_size(B), .vectors = NV}};
+                       .next = {.ld = B->ld, .panel = panel_size(B), .rows = NR, .vectors = NV}};
     for (int64_t k = 0; k < count_panels(A); k++) {
         t.bits = A->nonzero + k * A->rows + r0;
         t.a = at(A, k, r0);

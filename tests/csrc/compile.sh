@@ -10,8 +10,8 @@ compile() {
     shift 3
     mkdir -p "$folder"
     case $($cc -dumpmachine) in
-    x86_64*) specs=(scalar: "avx2:-mavx2 -mfma -mbmi -mbmi2 -mprfchw"
-        "avx512:-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mbmi -mbmi2 -mprfchw") ;;
+    x86_64*) specs=(scalar: "avx2:-mavx2 -mfma -mbmi -mbmi2"
+        "avx512:-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mbmi -mbmi2") ;;
     aarch64*) specs=(scalar: neon:) ;;
     *) specs=(scalar:) ;;
     esac

@@ -66,7 +66,7 @@ cdef extern from "fastnn.h" nogil:
         int rule, first, last, update
         double learning_rate, decay, l2, l1
         double momentum, beta1, beta2, eps, inverse_root, clip_value
-        int epsilon_hat
+        int epsilon_hat, shared
 
     ctypedef struct fnn_columns:
         void *terms
