@@ -182,6 +182,7 @@ static void build(network *net) {
     net->rows = (fnn_rows){net->choice % 4 ? order : NULL, 0};
     net->step = (fnn_step){.rule = (int)(net->choice % FNN_N_RULES),
                            .update = net->is_small || net->choice % 5 != 0,
+                           .shared = (int)(net->choice % 2),
                            .learning_rate = 0.01,
                            .decay = net->choice % 2 ? 1e-4 : 0,
                            .l2 = net->choice % 3 ? 1e-3 : 0,

@@ -223,6 +223,7 @@ static void training(int rule, int activation, int regularised, int is_sparse) {
                      .first = 1,
                      .last = 1,
                      .update = !regularised,
+                     .shared = activation % 2,
                      .clip_value = regularised ? 0.01 : 0,
                      .decay = 1e-4,
                      .l2 = 1e-3,
