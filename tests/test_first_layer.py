@@ -57,6 +57,16 @@ def test_bytes(compiled_backend):
     assert np.array_equal(trained((X, y), 2), trained((X, y), 1))
 
 
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_whole_panels_in_batches_of_many_rows(compiled_backend, n_threads):
+    layer_sizes = (30, 288, 5, 3)  # 96 columns or more each: whole panels of any instruction set
+    X, y = blobs(n=900, n_in=layer_sizes[0])
+    nets = [fastnn.MLP(layer_sizes, n_threads=n) for n in (n_threads, 1)]
+    for net in nets:
+        net.fit(X, y, epochs=2, batch_size=400, l2=1e-3)
+    assert_has(nets[0], flat_of(nets[1]))
+
+
 def test_a_batch_in_parts(compiled_backend):
     X, y = blobs(n=2100, n_in=20)
     nets = [fastnn.MLP((20, 2500, 3), n_threads=n_threads) for n_threads in (1, 2)]

@@ -10,7 +10,7 @@ from fastnn.backends._kernels cimport (
     Columns, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key, fnn_key,
     fnn_layer, fnn_shuffle, fnn_step,
 )
-from fastnn.backends._first_layer cimport FirstLayer
+from fastnn.backends._first_layer cimport FirstLayer, has_whole_panels
 from fastnn.backends._pass cimport BLOCK_ROWS, first_layer
 from fastnn.backends._phases cimport Tiles
 from fastnn.backends._predictor cimport ROW_FLOPS, Predictor
@@ -37,7 +37,7 @@ cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
 cdef double PART_FLOPS = 3e10
 cdef int64_t PART_ELEMENTS = 1 << 22
-# A first layer of fewer weights is not worth the two more barriers that its columns take.
+# A first layer of fewer weights is not worth the narrow tiles of columns that begin within a panel.
 cdef int64_t LEAST_BY_COLUMNS = 1 << 15
 # A batch of so many rows is taken by parts in turns, by so many threads, if what they hand on, all
 # of dW, is no more bytes than this.
@@ -282,7 +282,7 @@ cdef class Engine(Predictor):
             run.columns, run.first_tile = &columns.columns, tiles.n_of_input
         elif in_turns:
             run.places = self._open_places(run, size, workspace)
-        elif size > 1 and self._goes_by_columns(run):
+        elif size > 1 and self._goes_by_columns(run, size):
             run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input
         tiles.share(size, run.first_tile)
         run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
@@ -307,13 +307,17 @@ cdef class Engine(Predictor):
                                  self.skip_zeros)
         return self.places.open(workspace)
 
-    cdef bint _goes_by_columns(self, training_run *run):
-        """Whether the first layer has most of the weights, so many that sharing them costs more
-        than that every thread gathers all rows."""
+    cdef bint _goes_by_columns(self, training_run *run, int size):
+        """Whether the first layer has most of the weights, and to share the rows of a batch costs
+        more than that every thread gathers all of them: little, where they are short or few. A
+        share that begins within a panel makes its tiles narrow."""
         cdef int64_t width = self.network.layer_sizes[1], n_weights = self.n_in * width
-        return (self.n_layers > 1 and run.net.lowest == 0 and run.net.dropout == NULL
-                and n_weights >= LEAST_BY_COLUMNS and width >= 2 * run.part_rows
-                and 3 * n_weights >= 2 * self.network.n_parameters)
+        if (self.n_layers == 1 or run.net.lowest > 0 or run.net.dropout != NULL
+                or 3 * n_weights < 2 * self.network.n_parameters):
+            return False
+        if has_whole_panels(self.kernels, width, size):
+            return self.n_in <= 2 * width or run.part_rows <= width
+        return n_weights >= LEAST_BY_COLUMNS and 2 * run.part_rows <= width
 
     cdef first_layer *_open_first(self, training_run *run, int size, Workspace workspace):
         """For the team: that of the last run, if it is as large and the workspace is the same."""

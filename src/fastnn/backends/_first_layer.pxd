@@ -7,6 +7,9 @@ from fastnn.backends._kernels cimport (
 from fastnn.backends._pass cimport column_share, first_layer, network_pass
 
 
+cdef bint has_whole_panels(Kernels kernels, int64_t width, int n_threads) noexcept
+
+
 cdef class FirstLayer:
     cdef Kernels kernels
     cdef Memory memory

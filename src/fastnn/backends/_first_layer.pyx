@@ -15,26 +15,43 @@ from fastnn.backends._kernels cimport (
 from fastnn.backends._pass cimport BLOCK_ROWS, column_share, first_layer, network_pass
 
 
+cdef int64_t begin_of_share(Kernels kernels, int64_t width, int thread, int n_threads) noexcept:
+    """The first of the thread's columns, of `width`: whole vectors to each thread."""
+    cdef int64_t VL = kernels.table.VL
+    return min(width, (width + VL - 1) // VL * thread // n_threads * VL)
+
+
+cdef bint has_whole_panels(Kernels kernels, int64_t width, int n_threads) noexcept:
+    """Whether every thread has columns that begin with a panel."""
+    cdef int64_t begin
+    cdef int thread
+    for thread in range(n_threads):
+        begin = begin_of_share(kernels, width, thread, n_threads)
+        if (begin % kernels.table.NR != 0
+                or begin == begin_of_share(kernels, width, thread + 1, n_threads)):
+            return False
+    return True
+
+
 cdef class FirstLayer:
     def __cinit__(self, Kernels kernels, network, int64_t rows, int n_threads, bint bits_of_x,
                   bint bits_of_h):
         """For a team of n_threads and a workspace of `rows` rows, which has words of bits of h_0
         and h_1, or not."""
-        cdef int64_t VL = kernels.table.VL, NR = kernels.table.NR, vectors, begin, end, middle
+        cdef int64_t NR = kernels.table.NR, begin, end, middle
         cdef int thread
         self.kernels, self.memory, self.network = kernels, Memory(), network
         self.rows, self.n_threads = rows, n_threads
         self.shared.shares = <column_share *> self.memory.take(2 * n_threads * sizeof(column_share))
         self.shared.h0 = <fnn_matrix *> self.memory.take(n_threads * sizeof(fnn_matrix))
         n_in, n_out = network.layer_sizes[:2]
-        vectors = (n_out + VL - 1) // VL
         for thread in range(n_threads):
             if thread > 0:  # thread 0 has the workspace's
                 self.shared.h0[thread] = kernels.matrix(self.memory, rows, n_in)
                 if bits_of_x:
                     kernels.look_for_zeros(self.memory, &self.shared.h0[thread])
-            begin = vectors * thread // n_threads * VL
-            end = min(<int64_t> n_out, vectors * (thread + 1) // n_threads * VL)
+            begin = begin_of_share(kernels, n_out, thread, n_threads)
+            end = begin_of_share(kernels, n_out, thread + 1, n_threads)
             middle = min(end, (begin + NR - 1) // NR * NR)  # panels are whole from here on
             for first, last in ((begin, middle), (middle, end)):
                 if last > first:
