@@ -59,7 +59,6 @@ static ALWAYS_INLINE void small_sums(const int m, const real *h, const real *del
 static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const real *delta,
                                        int64_t n, const fnn_step *step) {
     real g[(VL + SMALL_TILE) * VL], g_bias[VL];
-    real *W = layer->W.data, *Wt = layer->Wt.data;
     const int n_in = (int)layer->n_in;
     if (n_in <= FEW)
         small_sums(FEW, h, delta, n, g, g_bias);
@@ -67,11 +66,9 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
         for (int i = 0; i < n_in; i += SMALL_TILE)
             small_sums(SMALL_TILE, h + i, delta, n, g + i * VL, g_bias);
     v_store(g + n_in * VL, v_load(g_bias));
-    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W, g, n_in, 1, VL);
-    if (step->clip_value > 0) clip_values(step->clip_value, g, n_in + 1, 1, VL);
-    optimize(step, layer->learning_rate_factor,
-             (step_rows){W, layer->state[0], layer->state[1], g, n_in + 1, 1, VL}, n_in);
-    if (Wt) transpose_vectors(W, VL, n_in, Wt, VL, (int)layer->n_out);
+    small_optimize(layer, g, n_in, step);
+    if (layer->Wt.data)
+        transpose_vectors(layer->W.data, VL, n_in, layer->Wt.data, VL, (int)layer->n_out);
 }
 
 /* Samples of the next batch, in the first-level cache before they are read. */

@@ -9,6 +9,16 @@
 #include "small_products.h"
 #include "update.h"
 
+/* What `g` does to W's `rows` rows of weights and, below them, that of the bias. */
+static ALWAYS_INLINE void small_optimize(const fnn_layer *layer, real *g, int64_t rows,
+                                         const fnn_step *step) {
+    real *W = layer->W.data;
+    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W, g, rows, 1, VL);
+    if (step->clip_value > 0) clip_values(step->clip_value, g, rows + 1, 1, VL);
+    optimize(step, layer->learning_rate_factor,
+             (step_rows){W, layer->state[0], layer->state[1], g, rows + 1, 1, VL}, rows);
+}
+
 static ALWAYS_INLINE int is_turned(const fnn_layer *layer, const fnn_targets *y) {
     return layer->n_out <= FEW && layer->n_out <= layer->n_in && !is_by_rows(y->loss);
 }
@@ -104,7 +114,6 @@ static ALWAYS_INLINE void turned_sums(const int n_out, const real *h, const real
 static ALWAYS_INLINE void turned_update(fnn_layer *layer, const real *h, const real *delta,
                                         int64_t n, const fnn_step *step) {
     real g[(FEW + 1) * VL];
-    real *W = layer->W.data;
     const int64_t n_in = layer->n_in, n_out = layer->n_out;
     switch (n_out) {
     case 1: turned_sums(1, h, delta, n_in, n, g); break;
@@ -112,10 +121,7 @@ static ALWAYS_INLINE void turned_update(fnn_layer *layer, const real *h, const r
     case 3: turned_sums((int)smaller(3, FEW), h, delta, n_in, n, g); break;
     case 4: turned_sums(FEW, h, delta, n_in, n, g); break;
     }
-    if (step->l2 != 0 || step->l1 != 0) add_penalty(step, W, g, n_out, 1, VL);
-    if (step->clip_value > 0) clip_values(step->clip_value, g, n_out + 1, 1, VL);
-    optimize(step, layer->learning_rate_factor,
-             (step_rows){W, layer->state[0], layer->state[1], g, n_out + 1, 1, VL}, n_out);
+    small_optimize(layer, g, n_out, step);
 }
 
 #endif

@@ -6,6 +6,7 @@ Finiteness of X is not checked here but by the engines, while they read it.
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -135,11 +136,12 @@ def check_loss(loss: str | Loss | None, output: str) -> Loss:
     return loss
 
 
-class Orders:
+class Orders(ABC):
     """Base class of fastnn's own shuffle(epoch): what they return needs no check."""
 
+    @abstractmethod
     def __call__(self, epoch: int) -> NDArray[np.int64]:
-        raise NotImplementedError
+        """Row numbers (n,)."""
 
 
 def check_order(order: ArrayLike, n: int) -> NDArray[np.int64]:

@@ -33,8 +33,9 @@ cdef void rows_phase(const training_run *run, network_pass *net, double *losses,
 cdef bint columns_and_rows(training_run *run, int thread, int size, const row_share *share,
                            int64_t first, double inverse_n, const fnn_step *step) noexcept nogil
 cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nogil
-cdef void weights_phase(training_run *run, int thread, int size, const row_share *share,
-                        int64_t next_first, int64_t total, const fnn_step *step) noexcept nogil
+cdef void weights_phase(const training_run *run, const network_pass *net, int thread, int size,
+                        const row_share *share, int64_t next_first, int64_t total,
+                        const fnn_step *step) noexcept nogil
 cdef void clipped_update(training_run *run, int thread, int size,
                          const fnn_step *step) noexcept nogil
 cdef void columns_phase(training_run *run, int thread, int size, int64_t first, int64_t n,

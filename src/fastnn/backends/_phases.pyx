@@ -108,14 +108,14 @@ cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nog
     return total
 
 
-cdef void weights_phase(training_run *run, int thread, int size, const row_share *share,
-                        int64_t next_first, int64_t total, const fnn_step *step) noexcept nogil:
+cdef void weights_phase(const training_run *run, const network_pass *net, int thread, int size,
+                        const row_share *share, int64_t next_first, int64_t total,
+                        const fnn_step *step) noexcept nogil:
     """The thread's tiles of all weights, `total` their cost.
 
     Memory is idle meanwhile, so the rows of X that the thread will take of order[next_first:] are
     fetched, a few with every tile.
     """
-    cdef network_pass *net = &run.net
     cdef int64_t n_in = net.layers[0].n_in, i, done = 0, r0 = share.r0, r1
     cdef int64_t to_fetch = min(share.r0 + share.fetched,
                                 min(share.end, run.n_order - next_first)) - share.r0

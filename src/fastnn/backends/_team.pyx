@@ -89,7 +89,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         if run.columns != NULL:
             columns_phase(run, thread, size, first, at.part_n, &at.step)
         if not run.is_small:
-            weights_phase(run, thread, size, &share, first + at.part_n, total, &at.step)
+            weights_phase(run, &run.net, thread, size, &share, first + at.part_n, total, &at.step)
         if at.step.last and run.clip_norm > 0:
             clipped_update(run, thread, size, &at.step)
         if thread == 0:

@@ -7,9 +7,11 @@ from fastnn.backends._kernels cimport (
     fnn_flag_set, new_workspace,
 )
 from fastnn.backends._pass cimport network_pass
-from fastnn.backends._phases cimport clipped_update, row_share, rows_phase, share_of
+from fastnn.backends._phases cimport (
+    clipped_update, row_share, rows_phase, share_of, weights_phase,
+)
 from fastnn.backends._steps cimport (
-    is_over, keep_books, next_part, part_place, part_walk, training_run, weight_tile,
+    is_over, keep_books, next_part, part_place, part_walk, training_run,
 )
 
 cdef extern from "omp.h" nogil:
@@ -48,12 +50,7 @@ cdef bint wait_for_turn(training_run *run, int64_t turn) noexcept nogil:
 cdef void relay_sums(training_run *run, network_pass *net, const row_share *share,
                      part_walk *at) noexcept nogil:
     """What a part adds to all gradients; with a batch's last one, the update."""
-    cdef int64_t i
-    cdef const weight_tile *tile
-    for i in range(run.n_tiles):
-        tile = &run.tiles[i]
-        net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
-                           &net.activity[tile.layer + 1].delta, share.n, tile.part, &at.step)
+    weights_phase(run, net, 0, 1, share, at.batch + at.part + at.part_n, 1, &at.step)
     if at.step.last and run.clip_norm > 0:
         clipped_update(run, 0, 1, &at.step)
 
@@ -73,6 +70,7 @@ cdef void train_in_turns(training_run *run, int thread, int size) noexcept nogil
             if not wait_for_turn(run, begin):
                 return
             share = share_of(run, at.part_n, 0, 1)
+            share.fetched = 0  # the next part is another thread's
             rows_phase(run, &net, losses, &share, at.batch + at.part, at.inverse_n)
             if fnn_flag_get(&net.invalid_X):
                 fnn_flag_set(&run.net.invalid_X, 1)
