@@ -24,7 +24,13 @@ from bench.rounds import Player, Result, known_peers, play, prepare, thread_coun
 README = Path("README.md")
 
 
-def json_rows(case: Case, results: list[Result], peak: float | None, busy: float) -> list[Row]:
+def json_rows(
+    case: Case,
+    results: list[Result],
+    peak: float | None,
+    trips: list[float | None],
+    busy: float,
+) -> list[Row]:
     """One dict per peer, with every figure of every round."""
     ours = next((r for r in results if r.peer == "fastnn" and not r.gap), None)
     rows = []
@@ -39,6 +45,7 @@ def json_rows(case: Case, results: list[Result], peak: float | None, busy: float
             "title": result.title,
             "gap": result.gap,
             "fma_peak_gflops": peak,
+            "round_trips": trips,
             "others_busy_cores": busy,
             **result.about,
         }
@@ -74,11 +81,11 @@ def measured(
     seconds = args.seconds if case.kind == "train" else args.seconds / 2
     results, best = prepare(case, competitors, players, seconds)
     others = machine.Others(player.pid for player in players if player.alive)
-    before = machine.fma_peak(n_threads)
+    before, trips = machine.fma_peak(n_threads), [machine.round_trip()]
     play(results, best, args.rounds, seconds)
-    after = machine.fma_peak(n_threads)
+    after, trips = machine.fma_peak(n_threads), [*trips, machine.round_trip()]
     peak = max(before, after) if before and after else None
-    return json_rows(case, list(results.values()), peak, others.busy_cores())
+    return json_rows(case, list(results.values()), peak, trips, others.busy_cores())
 
 
 def arguments() -> argparse.Namespace:

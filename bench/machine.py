@@ -49,6 +49,17 @@ def fma_peak(n_threads: int, dtype: str = "float32") -> float | None:
     return float(_cython.fma_peak(n_threads, dtype))
 
 
+def round_trip() -> float | None:
+    """Seconds from one core to another and back, measured now; None without the compiled backend
+    or a second core.
+    """
+    try:
+        from fastnn.backends import _cython
+    except ImportError:
+        return None
+    return float(_cython.round_trip()) if n_cores() > 1 else None
+
+
 def describe() -> str:
     """One line on the CPU, the Python and the load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()

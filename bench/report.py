@@ -104,6 +104,18 @@ def load_note(rows: list[Row]) -> str:
     return f"{note}; more than 0.1 during {', '.join(disturbed)}." if disturbed else f"{note}."
 
 
+def distance_note(rows: list[Row]) -> str:
+    """How far apart the cores were, before and after every row."""
+    trips = {row["row"]: row["round_trips"] for row in rows}
+    known = sorted(1e9 * t for pair in trips.values() for t in pair if t is not None)
+    if not known:
+        return ""
+    return (
+        f"A line of cache went from core to core and back in {statistics.median(known):.0f} ns "
+        f"(from {known[0]:.0f} to {known[-1]:.0f}, as the host placed the cores)."
+    )
+
+
 def versions(rows: list[Row]) -> str:
     """Every peer's version."""
     known = {row["title"]: row["version"] for row in rows if "version" in row}
@@ -124,7 +136,7 @@ def summaries(rows: list[Row]) -> list[str]:
 def report(run: dict[str, Any]) -> str:
     """All tables, what they leave out, and how quiet the machine was."""
     rows = run["rows"]
-    notes = [about(run), versions(rows), gaps(rows), load_note(rows)]
+    notes = [about(run), versions(rows), gaps(rows), load_note(rows), distance_note(rows)]
     return "\n\n".join(part for part in [*summaries(rows), detail(rows), *notes] if part)
 
 
@@ -132,7 +144,7 @@ def write_readme(run: dict[str, Any], readme: Path, plot: Path) -> None:
     """Puts plot and summaries between the README's markers. Raises ValueError without markers."""
     rows = run["rows"]
     picture = f"![Speed of the other libraries relative to fastnn]({plot})"
-    notes = [about(run), versions(rows), gaps(rows), load_note(rows)]
+    notes = [about(run), versions(rows), gaps(rows), load_note(rows), distance_note(rows)]
     replace_between(
         readme, "\n\n".join(part for part in [picture, *summaries(rows), *notes] if part)
     )

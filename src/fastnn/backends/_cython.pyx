@@ -20,12 +20,12 @@ from fastnn.backends._turns cimport Places
 
 from fastnn.backends import MANY
 from fastnn.backends._kernels import available_isas
-from fastnn.backends._probes import Product, activate, fma_peak
+from fastnn.backends._probes import Product, activate, fma_peak, round_trip
 from fastnn.backends.team_size import TeamSize
 from fastnn.optimizers import RULES
 from fastnn.sparse import CSR
 
-__all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak"]
+__all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak", "round_trip"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into

@@ -1,18 +1,23 @@
 """The kernels of csrc one by one, for tests and measurements: the three products, the activations,
-and the multiply-adds that a CPU is capable of."""
+the multiply-adds that a CPU is capable of, and how far apart its cores are."""
 import time
 
 import numpy as np
 
-from cython.parallel cimport parallel
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, address, fnn_activity, fnn_denormals_off, fnn_denormals_restore, fnn_input,
-    fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_step, open_input,
+    Kernels, Memory, address, fnn_activity, fnn_counter, fnn_counter_add, fnn_counter_wait,
+    fnn_denormals_off, fnn_denormals_restore, fnn_input, fnn_kernels, fnn_layer, fnn_matrix,
+    fnn_rows, fnn_step, open_input,
 )
 from fastnn.backends._team cimport lead
+
+cdef extern from "omp.h" nogil:
+    int omp_get_num_threads()
+    double omp_get_wtime()
 
 from fastnn.network import ACTIVATIONS, OUTPUTS
 
@@ -146,4 +151,51 @@ def fma_peak(n_threads=1, dtype="float32", isa=None, seconds=0.05):
             continue
         runs += 1
         best = max(best, 2.0 * 12 * kernels.table.VL * run.n * threads / took / 1e9)
+    return best
+
+
+# A counter of each thread's, on a line of its own.
+ctypedef struct ping_pong:
+    fnn_counter *counters[2]
+    double seconds  # of a round; 0 if there was no second thread
+
+
+cdef enum:
+    ROUNDS = 1000
+
+
+cdef void play(ping_pong *game, int thread) noexcept nogil:
+    cdef double begin = omp_get_wtime()
+    cdef int64_t i
+    for i in range(ROUNDS):
+        if thread == 1:
+            fnn_counter_wait(game.counters[0], i + 1)
+        fnn_counter_add(game.counters[thread], 1)
+        if thread == 0:
+            fnn_counter_wait(game.counters[1], i + 1)
+    if thread == 0:
+        game.seconds = (omp_get_wtime() - begin) / ROUNDS
+
+
+cdef void play_in_parallel(void *context, int n_threads) noexcept nogil:
+    with parallel(num_threads=n_threads):
+        if omp_get_num_threads() == 2:
+            play(<ping_pong *> context, threadid())
+
+
+def round_trip():
+    """Seconds that a line of cache takes from one thread's core to another one's and back, now: the
+    best of three times a thousand. A host may move its virtual cores, and with them this time."""
+    cdef Memory memory
+    cdef ping_pong game
+    best = np.inf
+    for _ in range(3):
+        memory, game.seconds = Memory(), 0
+        game.counters[0] = <fnn_counter *> memory.take(64)
+        game.counters[1] = <fnn_counter *> memory.take(64)
+        with nogil:
+            lead(play_in_parallel, &game, 2)
+        if game.seconds == 0:
+            raise RuntimeError("the system grants no second thread")
+        best = min(best, game.seconds)
     return best
