@@ -109,10 +109,15 @@ def test_threads_predict_with_one_model_at_once(backend, dtype, n_threads):
         assert set(given) == {one}
 
 
-def test_threads_evaluate_and_take_gradients_with_one_model_at_once(backend, dtype):
+@pytest.mark.parametrize(
+    ("layer_sizes", "n"),
+    [((64, 100, 10), 300), ((4, 8, 3), 2100)],
+    ids=["the first layer by columns", "parts in turns"],
+)
+def test_threads_evaluate_and_take_gradients_with_one_model_at_once(backend, dtype, layer_sizes, n):
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(300, 64)), rng.integers(0, 10, 300)
-    net = fastnn.MLP((64, 100, 10), dtype=dtype, backend=backend, n_threads=2)
+    X, y = rng.normal(size=(n, layer_sizes[0])), rng.integers(0, layer_sizes[-1], n)
+    net = fastnn.MLP(layer_sizes, dtype=dtype, backend=backend, n_threads=2)
 
     def evaluated(n):
         return net.evaluate(X[:n], y[:n])["loss"]
@@ -121,7 +126,7 @@ def test_threads_evaluate_and_take_gradients_with_one_model_at_once(backend, dty
         value, dW, db = net.loss_and_gradients(X[:n], y[:n])
         return value, *(array.tobytes() for array in dW + db)
 
-    calls = [(function, n) for function in (evaluated, gradients) for n in (7, 300)]
+    calls = [(function, rows) for function in (evaluated, gradients) for rows in (7, n)]
     expected, results = [function(n) for function, n in calls], [set() for _ in calls]
 
     def repeating(k):

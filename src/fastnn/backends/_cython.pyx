@@ -78,8 +78,6 @@ cdef class Engine(Predictor):
     cdef int lowest  # of them
     cdef bint all_train
     cdef Columns columns  # of a run on a sparse X
-    cdef FirstLayer first  # of runs that share it out by columns
-    cdef Places places  # of runs whose threads take parts in turns
     cdef fnn_step step
     cdef double weight_decay, beta1_power, beta2_power, clip_norm
     cdef double *squares
@@ -172,7 +170,7 @@ cdef class Engine(Predictor):
         cdef int k
         cdef double rate
         self.rates, self.seed, self.dropout = rates or (0.0,) * self.n_layers, seed, NULL
-        self.spare = self.first = self.places = None  # their matrices depend on the rates
+        self.spare = None  # its matrices depend on the rates
         if rates:
             self.dropout = <fnn_dropout *> self.state_memory.take(
                 self.n_layers * sizeof(fnn_dropout))
@@ -300,12 +298,12 @@ cdef class Engine(Predictor):
                 and self.n_parameters * self.kernels.itemsize <= MOST_HANDED_ON)
 
     cdef part_place *_open_places(self, training_run *run, int size, Workspace workspace):
-        """For the team: those of the last run, if they are as many and as large."""
-        if (self.places is None or self.places.n_threads != size
-                or self.places.rows < run.part_rows):
-            self.places = Places(self.kernels, self.network, run.part_rows, size, self.rates,
-                                 self.skip_zeros)
-        return self.places.open(workspace)
+        """For the team: those of the workspace's last run, if they are as many and as large."""
+        cdef Places places = workspace.places
+        if places is None or places.n_threads != size or places.rows < run.part_rows:
+            places = workspace.places = Places(self.kernels, self.network, run.part_rows, size,
+                                               self.rates, self.skip_zeros)
+        return places.open(workspace)
 
     cdef bint _goes_by_columns(self, training_run *run, int size):
         """Whether the first layer has most of the weights, and to share the rows of a batch costs
@@ -320,13 +318,13 @@ cdef class Engine(Predictor):
         return n_weights >= LEAST_BY_COLUMNS and 2 * run.part_rows <= width
 
     cdef first_layer *_open_first(self, training_run *run, int size, Workspace workspace):
-        """For the team: that of the last run, if it is as large and the workspace is the same."""
-        if (self.first is None or self.first.n_threads != size
-                or self.first.rows != workspace.rows):
-            self.first = FirstLayer(self.kernels, self.network, workspace.rows, size,
-                                    workspace.activity[0].h.nonzero != NULL,
-                                    workspace.activity[1].h.nonzero != NULL)
-        return self.first.open(run.net.layers, run.net.activity)
+        """For the team: that of the workspace's last run, if it was for as many threads."""
+        cdef FirstLayer first = workspace.first
+        if first is None or first.n_threads != size:
+            first = workspace.first = FirstLayer(self.kernels, self.network, workspace.rows, size,
+                                                 workspace.activity[0].h.nonzero != NULL,
+                                                 workspace.activity[1].h.nonzero != NULL)
+        return first.open(run.net.layers, run.net.activity)
 
     cdef Columns _take_columns(self, X, training_run *run):
         """For parts of a batch: those of the training, or others where none is going on."""

@@ -177,6 +177,8 @@ cdef class Workspace:
     cdef bint has_input  # activity[0] has room for the input
     cdef void *scratch  # for the kernel of narrow networks
     cdef size_t scratch_size
+    cdef object first  # a FirstLayer or None: of a team that shares the first layer out by columns
+    cdef object places  # Places or None: of a team that takes parts in turns
 
 
 cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,
