@@ -2,7 +2,7 @@
  * own, simd_*.h, the only files with intrinsics.
  *
  * real   float, or double when FNN_F64 is defined      vec    VL reals      mask   VL booleans
- * R(x)   a literal of type real
+ * R(x)   a literal of type real                       words  LANES words of 64 bits
  *
  * Every word gives the same bits on every instruction set, lane by lane:
  *   v_fma(a, b, c) = a*b + c and v_fnma(a, b, c) = c - a*b, rounded once;
@@ -11,7 +11,9 @@
  *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
+ *   w_exchange(w, n): the same for words, n below LANES;
  *   v_nonzero(v): bit i says whether lane i is not zero (a NaN is not);
+ *   v_load1(p): v_set1(*p), where vectors' loads are what there are most of;
  *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
  *   v_first(v, n, fill): the first n lanes of v, the others from fill;
  *   v_all(m): whether every lane of m is true. */

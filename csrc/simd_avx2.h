@@ -49,8 +49,15 @@ static ALWAYS_INLINE __m256i first_lanes(int n) {
     };
     return _mm256_loadu_si256((const __m256i *)(ones_then_zeros + VL - n));
 }
+enum { LANES = 4 };
+typedef uint64_t words __attribute__((vector_size(32)));
+static ALWAYS_INLINE words w_exchange(words w, const int n) {
+    return (words)(n == 2 ? _mm256_permute4x64_epi64((__m256i)w, 0x4E)
+                          : _mm256_permute4x64_epi64((__m256i)w, 0xB1));
+}
 static ALWAYS_INLINE vec v_set1(real x) { return W(set1)(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
+static ALWAYS_INLINE vec v_load1(const real *p) { return v_set1(*p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return W(maskload)(p, first_lanes(n)); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(maskstore)(p, first_lanes(n), a); }

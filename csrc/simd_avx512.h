@@ -52,9 +52,25 @@ static ALWAYS_INLINE __m512i zip_index(int half) {
         _mm512_set1_epi32(8 * half));
 }
 #endif
+enum { LANES = 8 };
+typedef uint64_t words __attribute__((vector_size(64)));
+static ALWAYS_INLINE words w_exchange(words w, const int n) {
+    switch (n) {
+    case 4: return (words)_mm512_shuffle_i64x2((__m512i)w, (__m512i)w, 0x4E);
+    case 2: return (words)_mm512_permutex_epi64((__m512i)w, 0x4E);
+    default: return (words)_mm512_permutex_epi64((__m512i)w, 0xB1);
+    }
+}
 static ALWAYS_INLINE mask first_lanes(int n) { return (mask)((1u << n) - 1); }
 static ALWAYS_INLINE vec v_set1(real x) { return W(set1)(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
+/* Through a general register, which takes another unit than vectors' loads (Zen 4). */
+static ALWAYS_INLINE vec v_load1(const real *p) {
+    real_bits bits;
+    memcpy(&bits, p, sizeof bits);
+    __asm__("" : "+r"(bits));
+    return TO_REAL(I(set1)(bits));
+}
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     return W(maskz_loadu)(first_lanes(n), p);

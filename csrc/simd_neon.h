@@ -34,8 +34,14 @@ static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
     return n == 2 ? vextq_f32(v, v, 2) : vrev64q_f32(v);
 }
 #endif
+enum { LANES = 2 };
+typedef uint64_t words __attribute__((vector_size(16)));
+static ALWAYS_INLINE words w_exchange(words w, const int n) {
+    return (words)vextq_u64((uint64x2_t)w, (uint64x2_t)w, n);
+}
 static ALWAYS_INLINE vec v_set1(real x) { return DUP(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(ld1)(p); }
+static ALWAYS_INLINE vec v_load1(const real *p) { return v_set1(*p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(st1)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     real lanes[VL] = {0};

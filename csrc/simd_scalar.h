@@ -8,6 +8,7 @@ static ALWAYS_INLINE vec v_load(const real *p) {
     memcpy(&x, p, sizeof x); /* the user's X may lie at any address */
     return x;
 }
+static ALWAYS_INLINE vec v_load1(const real *p) { return *p; }
 static ALWAYS_INLINE void v_store(real *p, vec a) { *p = a; }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? v_load(p) : 0; }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
@@ -17,6 +18,12 @@ static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) { return n > 0 ? v : fi
 static ALWAYS_INLINE vec v_exchange(vec v, const int n) {
     (void)n;
     return v;
+}
+enum { LANES = 1 };
+typedef uint64_t words __attribute__((vector_size(8)));
+static ALWAYS_INLINE words w_exchange(words w, const int n) {
+    (void)n;
+    return w;
 }
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) { return *p; }
 static ALWAYS_INLINE vec v_add(vec a, vec b) { return a + b; }

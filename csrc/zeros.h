@@ -7,6 +7,7 @@
 #ifndef FNN_ZEROS_H
 #define FNN_ZEROS_H
 
+#include "bits.h"
 #include "gemm.h"
 
 /* Panels of C that a row keeps in registers; the last group has up to one more, never a lone one.
@@ -16,7 +17,8 @@ enum { GROUP = 3 };
 #else
 enum { GROUP = 2 };
 #endif
-enum { WORD = 64, LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
+enum { LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
+enum { FETCHES_APART = 8 };
 
 static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
     return panels_left <= LARGEST_GROUP ? panels_left : GROUP;
@@ -102,46 +104,62 @@ static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_
             }
 }
 
-static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms t, int64_t rows) {
-    const int64_t fetched = (NR + rows - 1) / rows; /* by each row, until all are */
-    for (int64_t r = 0; r < rows; r++) {
+/* Rows r0:r1. nv is a constant; so is ld of several panels. */
+static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms *t, int64_t r0, int64_t r1) {
+    const int64_t ldb = nv > NV ? NR : t->ldb, ldc = nv > NV ? NR : t->ldc, cs = t->cs;
+    const real *B[LARGEST_GROUP], *from[LARGEST_GROUP], *a = t->a + r0 * t->rs;
+    real *C[LARGEST_GROUP];
+#pragma GCC unroll 4
+    for (int p = 0; p * NV < nv; p++) {
+        B[p] = t->B + p * t->b_panel;
+        from[p] = t->from + p * t->from_panel + r0 * t->ld_from;
+        C[p] = t->C + p * t->c_panel + r0 * ldc;
+    }
+    for (int64_t r = r0; r < r1; r++) {
         vec acc[LARGEST_GROUP * NV];
-        const real *from = t.from + r * t.ld_from, *a = t.a + r * t.rs;
-        real *C = t.C + r * t.ldc;
-        uint64_t bits = t.bits[r];
-        fetch_next(nv, &t.next, r * fetched, smaller(NR, (r + 1) * fetched));
-        if (bits == 0 && from == C) continue;
 #pragma GCC unroll 12
-        for (int v = 0; v < nv; v++) acc[v] = v_load(from + v / NV * t.from_panel + v % NV * VL);
-        for (; bits != 0; bits &= bits - 1) {
-            const int64_t k = __builtin_ctzll(bits);
-            const real *B = t.B + k * t.ldb;
-            const vec ak = v_set1(a[k * t.cs]);
+        for (int v = 0; v < nv; v++) acc[v] = v_load(from[v / NV] + v % NV * VL);
+        for (uint64_t bits = t->bits[r]; bits != 0; bits &= bits - 1) {
+            const int64_t k = __builtin_ctzll(bits), row = k * ldb;
+            const vec ak = v_load1(a + k * cs);
 #pragma GCC unroll 12
             for (int v = 0; v < nv; v++)
-                acc[v] = v_fma(ak, v_load(B + v / NV * t.b_panel + v % NV * VL), acc[v]);
+                acc[v] = v_fma(ak, v_load(B[v / NV] + row + v % NV * VL), acc[v]);
         }
 #pragma GCC unroll 12
-        for (int v = 0; v < nv; v++) v_store(C + v / NV * t.c_panel + v % NV * VL, acc[v]);
+        for (int v = 0; v < nv; v++) v_store(C[v / NV] + v % NV * VL, acc[v]);
+        a += t->rs;
+#pragma GCC unroll 4
+        for (int p = 0; p * NV < nv; p++) from[p] += t->ld_from, C[p] += ldc;
+    }
+}
+
+/* To fetch between a few rows, not in front of each, leaves the loop over rows its registers. */
+static ALWAYS_INLINE void sum_and_fetch(const int nv, const nonzero_terms *t, int64_t rows) {
+    const int64_t at_once = t->next.arrays[0] ? FETCHES_APART : rows;
+    const int64_t fetched = (NR + rows - 1) / rows; /* for each row, until all are */
+    for (int64_t r = 0; r < rows; r += at_once) {
+        fetch_next(nv, &t->next, r * fetched, smaller(NR, (r + at_once) * fetched));
+        sum_rows(nv, t, r, smaller(rows, r + at_once));
     }
 }
 
 static __attribute__((noinline)) void sum_nonzero_terms(int nv, const nonzero_terms *t,
                                                         int64_t rows) {
     switch (nv) {
-    case 1: sum_rows(1, *t, rows); break;
-    case 2: sum_rows(2, *t, rows); break;
-    case 3: sum_rows(3, *t, rows); break;
-    case 4: sum_rows(4, *t, rows); break;
-    case 5: sum_rows(5, *t, rows); break;
-    case 6: sum_rows(6, *t, rows); break;
-    case 7: sum_rows(7, *t, rows); break;
-    case 8: sum_rows(8, *t, rows); break;
-    case 9: sum_rows(9, *t, rows); break;
+    case 1: sum_and_fetch(1, t, rows); break;
+    case 2: sum_and_fetch(2, t, rows); break;
+    case 3: sum_and_fetch(3, t, rows); break;
+    case 4: sum_and_fetch(4, t, rows); break;
+    case 5: sum_and_fetch(5, t, rows); break;
+    case 6: sum_and_fetch(6, t, rows); break;
+    case 7: sum_and_fetch(7, t, rows); break;
+    case 8: sum_and_fetch(8, t, rows); break;
+    case 9: sum_and_fetch(9, t, rows); break;
 #if !defined(FNN_AVX512) && !defined(FNN_NEON)
-    case 10: sum_rows(10, *t, rows); break;
-    case 11: sum_rows(11, *t, rows); break;
-    case 12: sum_rows(12, *t, rows); break;
+    case 10: sum_and_fetch(10, t, rows); break;
+    case 11: sum_and_fetch(11, t, rows); break;
+    case 12: sum_and_fetch(12, t, rows); break;
 #endif
     }
 }
@@ -192,19 +210,6 @@ static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matr
     }
 }
 
-/* words[r] bit c becomes words[c] bit r, by exchanging ever smaller squares (Warren, Hacker's
- * Delight, 7-3). */
-static void transpose_bits(uint64_t words[WORD]) {
-    uint64_t low = 0xFFFFFFFF; /* the low half of every 2j bits */
-    for (int j = WORD / 2; j > 0; j /= 2, low ^= low << j)
-        for (int square = 0; square < WORD; square += 2 * j)
-            for (int r = square; r < square + j; r++) {
-                const uint64_t x = ((words[r] >> j) ^ words[r + j]) & low;
-                words[r] ^= x << j;
-                words[r + j] ^= x;
-            }
-}
-
 /* C[i] = from[i] + sum over rows r < n of A[r, i] B[r], i the first `count` columns of A's panel
  * pa, B[r] its panels pb and following; `from` is C or NULL for zero. C's panels lie c_panel apart,
  * `weights` are needed next. */
@@ -225,9 +230,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
                        .c_panel = c_panel};
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
-        memset(words, 0, sizeof words);
-        memcpy(words, A->nonzero + pa * A->rows + r, (size_t)rows * sizeof *words);
-        transpose_bits(words);
+        transpose_bits(A->nonzero + pa * A->rows + r, rows, words);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
         if (r + rows == n) t.next = *weights;
