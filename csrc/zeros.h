@@ -18,7 +18,7 @@ enum { GROUP = 3 };
 enum { GROUP = 2 };
 #endif
 enum { LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
-enum { FETCHES_APART = 8 };
+enum { FETCHES_APART = 4 };
 
 static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
     return panels_left <= LARGEST_GROUP ? panels_left : GROUP;
