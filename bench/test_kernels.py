@@ -1,4 +1,4 @@
-"""Products through the micro-kernel: GFLOP/s and share of the FMA peak. Run: pytest bench
+"""Products, with their zeros and without: GFLOP/s and share of the FMA peak. Run: pytest bench
 
 Every product of training (h W, delta W, hT delta) and shape, on every instruction set of this CPU,
 in float32 and float64, on one core, the operands packed beforehand, as training has them. The peak
@@ -56,3 +56,32 @@ def test_product(benchmark, shape, product, isa, dtype):
         gflops = 2e-9 * m * k * n / benchmark.stats["median"]
         benchmark.extra_info["gflops"] = round(gflops, 2)
         benchmark.extra_info["share_of_peak"] = round(gflops / peak(dtype, isa), 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("isa", _cython.available_isas())
+@pytest.mark.parametrize("product", ["forward", "dh", "dW"])
+@pytest.mark.parametrize("nonzero", [0.2, 0.5], ids=lambda share: f"{share:.0%} not zero")
+@pytest.mark.parametrize(
+    "shape", [(128, 784, 128), (256, 1024, 1024)], ids=lambda shape: "x".join(map(str, shape))
+)
+def test_product_without_zeros(benchmark, shape, nonzero, product, isa, dtype):
+    """Counted are the multiply-adds that are left, of zeros that lie here and there in A."""
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    A[rng.random(A.shape) >= nonzero] = 0
+    benchmark.group = f"{product} {m}x{k}x{n} {dtype}, {nonzero:.0%} not zero"
+    packed = _cython.Product(A, B, product, isa, skip_zeros=True)
+    benchmark(packed.run)
+    assert (packed.result() == product_of(A, B, product, isa)).all()
+    if benchmark.stats:
+        gflops = 2e-9 * np.count_nonzero(A) * n / benchmark.stats["median"]
+        benchmark.extra_info["gflops"] = round(gflops, 2)
+        benchmark.extra_info["share_of_peak"] = round(gflops / peak(dtype, isa), 3)
+
+
+def product_of(A, B, product, isa):
+    packed = _cython.Product(A, B, product, isa)
+    packed.run()
+    return packed.result()
