@@ -216,8 +216,8 @@ static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matr
 static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matrix *B, int64_t pb,
                                 int64_t panels, int64_t n, int64_t count, const real *from, real *C,
                                 int64_t ldc, int64_t c_panel, const next_rows *weights) {
-    uint64_t words[WORD];
-    nonzero_terms t = {.bits = words,
+    uint64_t columns[WORD];
+    nonzero_terms t = {.bits = columns,
                        .rs = 1,
                        .cs = A->ld,
                        .ldb = B->ld,
@@ -230,7 +230,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
                        .c_panel = c_panel};
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
-        transpose_bits(A->nonzero + pa * A->rows + r, rows, words);
+        transpose_bits(A->nonzero + pa * A->rows + r, rows, columns);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
         if (r + rows == n) t.next = *weights;
