@@ -50,6 +50,12 @@ cdef int64_t MOST_HANDED_ON = 1 << 16
 cdef double FLOPS_PER_TEAM = 1e7
 
 
+cdef int64_t rows_in_turns(int64_t batch_size) noexcept:
+    """Parts for threads in turns. Every part is handed on from core to core, so larger ones are
+    better, as long as there are enough of them that the last ones leave nobody idle for long."""
+    return max(BLOCK_ROWS, min(2 * BLOCK_ROWS, batch_size // 16))
+
+
 cdef double power(double beta, int64_t t) noexcept:
     """beta^t as t steps multiply it up; 1 - beta^t is 1 long before the product can be so small."""
     cdef double product = 1
@@ -261,7 +267,8 @@ cdef class Engine(Predictor):
         cdef Columns columns
         cdef bint is_sparse = isinstance(X, CSR)
         cdef bint in_turns = not is_sparse and self._takes_turns(run, size)
-        cdef int64_t part_rows = BLOCK_ROWS if in_turns else self._part_rows(X, run.flops_per_row)
+        cdef int64_t part_rows = (rows_in_turns(run.batch_size) if in_turns
+                                  else self._part_rows(X, run.flops_per_row))
         cdef int64_t parts = (run.batch_size + part_rows - 1) // part_rows
         run.part_rows = (run.batch_size + parts - 1) // parts  # equal ones
         if run.part_rows < run.batch_size and run.net.layers[0].gradient == NULL:
