@@ -119,8 +119,9 @@ def test_a_part_that_is_not_finite_ends_the_call(n_threads, row):
 
 
 @pytest.mark.compiled
+@pytest.mark.parametrize("batch_size", [2100, 9000], ids=["parts of a block", "of two blocks"])
 @pytest.mark.parametrize("isa", ISAS)
-def test_threads_in_turns_leave_no_trace(force_isa, isa):
+def test_threads_in_turns_leave_no_trace(force_isa, isa, batch_size):
     """In calls of several steps, a smaller last batch, and rows that weigh nothing."""
     force_isa(isa)
     X, y, w = data()
@@ -129,8 +130,8 @@ def test_threads_in_turns_leave_no_trace(force_isa, isa):
     def run(n_threads):
         engine = prepared("cython", n_threads)
         engine.start(TrainingOptions(AdamW(), "cross_entropy", l2=0.1, batch_weighting=True))
-        order = np.tile(np.arange(ROWS), 2)[: 2 * ROWS - 900]
-        total = run_through(engine, X, y, w, order, 2100)
+        order = np.resize(np.arange(ROWS), 3 * batch_size - 900)
+        total = run_through(engine, X, y, w, order, batch_size)
         flat = np.empty(NETWORK.n_parameters)
         engine.get_parameters(flat)
         return flat, total

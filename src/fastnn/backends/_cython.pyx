@@ -51,8 +51,8 @@ cdef double FLOPS_PER_TEAM = 1e7
 
 
 cdef int64_t rows_in_turns(int64_t batch_size) noexcept:
-    """Parts for threads in turns. Every part is handed on from core to core, so larger ones are
-    better, as long as there are enough of them that the last ones leave nobody idle for long."""
+    """How many rows of a batch are a turn. With each of them dW goes from core to core, so few are
+    better, but enough that nobody is idle for long at the batch's end."""
     return max(BLOCK_ROWS, min(2 * BLOCK_ROWS, batch_size // 16))
 
 
