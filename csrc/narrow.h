@@ -30,15 +30,13 @@ typedef struct {
 
 static ALWAYS_INLINE void take_targets(const fnn_targets *y, fnn_rows rows, int64_t r, int count,
                                        int64_t n_out, narrow_targets *out) {
-    for (int i = 0; i < count; i++) {
-        const int64_t t = row_index(rows, r + i);
-        if (y->weights) out->weights[i] = row_weight(y, t);
-        if (y->labels)
-            out->labels[i] = (real)y->labels[t];
-        else
-            for (int64_t c = 0; c < n_out; c++)
-                out->values[c][i] = ((const real *)y->values)[t * n_out + c];
-    }
+    const int32_t *labels = y->labels;
+    const real *weights = y->weights, *values = y->values;
+    for (int i = 0; labels && i < count; i++) out->labels[i] = (real)labels[row_index(rows, r + i)];
+    for (int i = 0; weights && i < count; i++) out->weights[i] = weights[row_index(rows, r + i)];
+    for (int i = 0; !labels && i < count; i++)
+        for (int64_t c = 0; c < n_out; c++)
+            out->values[c][i] = values[row_index(rows, r + i) * n_out + c];
 }
 
 /* As `total` adds the interleaved sums of one element each. Overwrites the columns. */
@@ -59,8 +57,8 @@ static ALWAYS_INLINE void store_losses(const fnn_targets *y, const narrow_target
                                        int count, double *losses) {
     real lanes[VL];
     v_store(lanes, loss);
-    for (int i = 0; i < count; i++)
-        losses[i] = y->weights ? (double)target->weights[i] * lanes[i] : lanes[i];
+    for (int i = 0; !y->weights && i < count; i++) losses[i] = lanes[i];
+    for (int i = 0; y->weights && i < count; i++) losses[i] = (double)target->weights[i] * lanes[i];
 }
 
 /* The loss's constant for output c. */

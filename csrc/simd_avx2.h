@@ -60,6 +60,7 @@ static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
 static ALWAYS_INLINE vec v_load1(const real *p) { return v_set1(*p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return W(maskload)(p, first_lanes(n)); }
+static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return v_load_n(p, n); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(maskstore)(p, first_lanes(n), a); }
 static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) {
     return W(blendv)(fill, v, TO_REAL(first_lanes(n)));

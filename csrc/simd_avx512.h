@@ -11,6 +11,7 @@ typedef __mmask8 mask;
 #define TO_REAL _mm512_castsi512_pd
 #define INT_TO_REAL _mm512_cvtepi64_pd
 #define CMP _mm512_cmp_pd_mask
+#define LOAD_FEW(m, p) _mm512_zextpd256_pd512(_mm256_maskz_loadu_pd(m, p))
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -35,6 +36,7 @@ typedef __mmask16 mask;
 #define TO_REAL _mm512_castsi512_ps
 #define INT_TO_REAL _mm512_cvtepi32_ps
 #define CMP _mm512_cmp_ps_mask
+#define LOAD_FEW(m, p) _mm512_zextps128_ps512(_mm_maskz_loadu_ps(m, p))
 static ALWAYS_INLINE vec v_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -75,6 +77,7 @@ static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     return W(maskz_loadu)(first_lanes(n), p);
 }
+static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return LOAD_FEW(first_lanes(n), p); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) { W(mask_storeu)(p, first_lanes(n), a); }
 static ALWAYS_INLINE vec v_first(vec v, int n, vec fill) {
     return W(mask_blend)(first_lanes(n), fill, v);
@@ -107,3 +110,4 @@ static ALWAYS_INLINE vec v_zip_hi(vec a, vec b) { return W(permutex2var)(a, zip_
 
 #undef W
 #undef I
+#undef LOAD_FEW

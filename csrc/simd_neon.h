@@ -48,6 +48,7 @@ static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     memcpy(lanes, p, (size_t)n * sizeof(real));
     return v_load(lanes);
 }
+static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return v_load_n(p, n); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
     real lanes[VL];
     v_store(lanes, a);

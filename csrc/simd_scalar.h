@@ -11,6 +11,7 @@ static ALWAYS_INLINE vec v_load(const real *p) {
 static ALWAYS_INLINE vec v_load1(const real *p) { return *p; }
 static ALWAYS_INLINE void v_store(real *p, vec a) { *p = a; }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? v_load(p) : 0; }
+static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return v_load_n(p, n); }
 static ALWAYS_INLINE void v_store_n(real *p, vec a, int n) {
     if (n > 0) *p = a;
 }

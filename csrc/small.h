@@ -8,19 +8,32 @@
 
 enum { SMALL_ROWS = 64 }; /* of a batch at most */
 
+/* n rows of X, of n_in reals that lie side by side. Returns 0, or NaN in the lanes of columns that
+ * hold a NaN or an infinity. */
+typedef vec load_lanes(const real *p, int n);
+
+static ALWAYS_INLINE vec small_rows(load_lanes *load, const fnn_input *X, fnn_rows rows, int n_in,
+                                    real *h, int64_t n) {
+    const char *data = X->data; /* which no store to h changes */
+    const int64_t stride = X->row_stride;
+    vec bad = v_set1(0);
+    for (int64_t r = 0; r < n; r++) {
+        const vec x = load((const real *)(data + row_index(rows, r) * stride), n_in);
+        v_store(h + r * VL, x);
+        bad = v_fma(x, v_set1(0), bad);
+    }
+    return bad;
+}
+
 /* As `gather`, where the rows can be loaded as they are; else `gather` itself. */
 static ALWAYS_INLINE int small_gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0,
                                       int64_t n) {
     const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
+    const int n_in = (int)h0->cols;
     if (X->type != own_type || X->column_stride != sizeof(real))
         return gather(X, rows, NULL, h0, 0, n);
-    vec bad = v_set1(0);
-    for (int64_t r = 0; r < n; r++) {
-        const char *source = X->data + row_index(rows, r) * X->row_stride;
-        const vec x = v_load_n((const real *)source, (int)h0->cols);
-        v_store(at(h0, 0, r), x);
-        bad = v_fma(x, v_set1(0), bad);
-    }
+    const vec bad = n_in <= FEW ? small_rows(v_load_few, X, rows, n_in, h0->data, n)
+                                : small_rows(v_load_n, X, rows, n_in, h0->data, n);
     return v_all(v_less(bad, v_set1(1)));
 }
 
@@ -73,14 +86,15 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
 
 /* Samples of the next batch, in the first-level cache before they are read. */
 static ALWAYS_INLINE void small_fetch(const fnn_input *X, const fnn_targets *y, fnn_rows rows,
-                                      int64_t r0, int64_t r1) {
+                                      int n_in, int64_t r0, int64_t r1) {
+    const int64_t bytes = (n_in <= FEW ? FEW : VL) * sizeof(real), stride = X->row_stride;
+    const int32_t *labels = y->labels;
     for (int64_t r = r0; r < r1; r++) {
-        const int64_t t = row_index(rows, r);
-        const char *row = X->data + t * X->row_stride;
+        const char *row = X->data + row_index(rows, r) * stride;
         __builtin_prefetch(row); /* a masked load touches all of its vector's bytes */
-        __builtin_prefetch(row + VL * sizeof(real) - 1);
-        if (y->labels) __builtin_prefetch(y->labels + t);
+        __builtin_prefetch(row + bytes - 1);
     }
+    for (int64_t r = r0; labels && r < r1; r++) __builtin_prefetch(labels + row_index(rows, r));
 }
 
 static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fnn_input *X,
@@ -90,7 +104,7 @@ static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fn
     fnn_layer *last = &layers[top];
     const int turned = is_turned(last, y);
     real delta[SMALL_ROWS * FEW] __attribute__((aligned(64))); /* of a turned layer */
-    small_fetch(X, y, rows, n, n + n_next);
+    small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next);
     if (!small_gather(X, rows, &x[0].h, n)) return 0;
     for (int k = 0; k < n_layers - turned; k++)
         small_forward(&layers[k], x[k].h.data, &x[k + 1], n);
