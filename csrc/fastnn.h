@@ -185,6 +185,12 @@ typedef struct {
      * fills Wt; unpack returns 0 if a number is NaN or infinite. */
     void (*pack)(const void *W, const void *b, fnn_layer *layer);
     int (*unpack)(const fnn_layer *layer, const void *packed, void *W, void *b);
+    /* Rows r0:r1 of `count` columns of `from`, from column f on, become those of `to` from column t
+     * on: whole vectors, with the words of bits if both have some. */
+    void (*copy_columns)(const fnn_matrix *from, int64_t f, const fnn_matrix *to, int64_t t,
+                         int64_t count, int64_t r0, int64_t r1);
+    /* Take rows r0:r1 over from cores that have read them, before they are written. */
+    void (*own_rows)(const fnn_matrix *X, int64_t r0, int64_t r1);
     /* The sum of l2/2 w^2 + l1 |w| over W, without the bias. */
     double (*penalty)(const fnn_layer *layer, double l2, double l1);
     /* n * 12 * VL multiply-adds on registers alone: the peak that speeds are compared with. */

@@ -212,6 +212,28 @@ static int unpack(const fnn_layer *layer, const void *packed, void *W_user, void
     return finite;
 }
 
+static void copy_columns(const fnn_matrix *from, int64_t f, const fnn_matrix *to, int64_t t,
+                         int64_t count, int64_t r0, int64_t r1) {
+    const uint64_t lanes = ((uint64_t)1 << VL) - 1;
+    for (const int64_t end = f + count; f < end; f += VL, t += VL) {
+        const int64_t p = f / NR, q = t / NR, pc = f % NR, qc = t % NR;
+        const real *x = at(from, p, 0) + pc;
+        real *y = at(to, q, 0) + qc;
+        for (int64_t r = r0; r < r1; r++) v_store(y + r * to->ld, v_load(x + r * from->ld));
+        if (!from->nonzero || !to->nonzero) continue;
+        const uint64_t *words = from->nonzero + p * from->rows;
+        uint64_t *copies = to->nonzero + q * to->rows;
+        for (int64_t r = r0; r < r1; r++)
+            copies[r] = (copies[r] & ~(lanes << qc)) | (words[r] >> pc & lanes) << qc;
+    }
+}
+
+static void own_rows(const fnn_matrix *X, int64_t r0, int64_t r1) {
+    for (int64_t p = 0; p < count_panels(X); p++)
+        for (int64_t r = r0; r < r1; r++)
+            for (int64_t c = 0; c < panel_vectors(X, p) * VL; c += LINE) own_line(at(X, p, r) + c);
+}
+
 /* In double, neuron by neuron, each a chain over its inputs. */
 static double penalty(const fnn_layer *layer, double l2, double l1) {
     double total = 0;
@@ -281,6 +303,8 @@ const fnn_kernels FNN_TABLE = {
     update_scaled,
     pack,
     unpack,
+    copy_columns,
+    own_rows,
     penalty,
     multiply_adds,
     activate,

@@ -13,10 +13,11 @@ from fastnn.backends._kernels cimport (
 from fastnn.backends._first_layer cimport FirstLayer, has_whole_panels
 from fastnn.backends._pass cimport BLOCK_ROWS, first_layer
 from fastnn.backends._phases cimport Tiles
-from fastnn.backends._predictor cimport ROW_FLOPS, Predictor
-from fastnn.backends._steps cimport part_place, training_run
+from fastnn.backends._predictor cimport FLOPS_PER_THREAD, ROW_FLOPS, Predictor
+from fastnn.backends._steps cimport part_place, training_run, two_layers
 from fastnn.backends._team cimport train
 from fastnn.backends._turns cimport Places
+from fastnn.backends._two_layers cimport FLOPS_PER_THREAD_APART, TwoLayers, goes_apart
 
 from fastnn.backends import MANY
 from fastnn.backends._kernels import available_isas
@@ -118,7 +119,7 @@ cdef class Engine(Predictor):
             run.net.layers[k] = self.layers[k]
             run.net.layers[k].gradient = memory.take(self.kernels.matrix_size(&self.layers[k].W))
         run.flops_per_row = self._flops_per_row(X)
-        k = self._team_size(run.n_order, run.flops_per_row)
+        k = self._team_size(run.n_order, run.flops_per_row, FLOPS_PER_THREAD)
         tiles = Tiles(self.kernels, self.network.shapes, range(self.n_layers))
         self._run(&run, k, tiles, X, y, sample_weight, self._opened(loss))
         n = self.network.n_parameters
@@ -219,7 +220,7 @@ cdef class Engine(Predictor):
         run.beta1_power, run.beta2_power = self.beta1_power, self.beta2_power
         run.seconds = seconds
         run.flops_per_row = self._flops_per_row(X)
-        size = self._training_team(min(max_steps, run.n_order) * run.batch_size, &run)
+        size = self._training_team(X, min(max_steps, run.n_order) * run.batch_size, &run)
         is_team = size > 1
         if is_team:
             if self.team is None or self.team.sizes[0] != size:
@@ -287,6 +288,8 @@ cdef class Engine(Predictor):
             run.columns, run.first_tile = &columns.columns, tiles.n_of_input
         elif in_turns:
             run.places = self._open_places(run, size, workspace)
+        elif size > 1 and goes_apart(run, self.n_layers) and run.part_rows == run.batch_size:
+            run.two, run.first_tile = self._open_two(size, workspace), tiles.n_of_input
         elif size > 1 and self._goes_by_columns(run, size):
             run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input
         tiles.share(size, run.first_tile)
@@ -311,6 +314,16 @@ cdef class Engine(Predictor):
             places = workspace.places = Places(self.kernels, self.network, run.part_rows, size,
                                                self.rates, self.skip_zeros)
         return places.open(workspace)
+
+    cdef two_layers *_open_two(self, int size, Workspace workspace):
+        """For the team: those of the workspace's last run, if they serve it, too."""
+        cdef TwoLayers two = workspace.two
+        if two is None or two.n_threads != size or two.n_states < self.n_states:
+            two = workspace.two = TwoLayers(self.kernels, self.network, workspace.rows, size,
+                                            self.n_states, workspace.activity[1].a.data != NULL,
+                                            workspace.activity[0].h.nonzero != NULL,
+                                            workspace.activity[1].h.nonzero != NULL)
+        return two.open(self.layers)
 
     cdef bint _goes_by_columns(self, training_run *run, int size):
         """Whether the first layer has most of the weights, and to share the rows of a batch costs
@@ -344,11 +357,13 @@ cdef class Engine(Predictor):
             self.columns = columns
         return columns
 
-    cdef int _training_team(self, double rows_of_call, training_run *run) noexcept:
+    cdef int _training_team(self, X, double rows_of_call, training_run *run):
         cdef double rows = min(rows_of_call, <double> run.n_order)
         if not self.n_threads_given and rows * (run.flops_per_row + ROW_FLOPS) < FLOPS_PER_TEAM:
             return 1
-        return self._team_size(run.batch_size, run.flops_per_row)
+        if goes_apart(run, self.n_layers) and not isinstance(X, CSR):
+            return self._team_size(run.batch_size, run.flops_per_row, FLOPS_PER_THREAD_APART)
+        return self._team_size(run.batch_size, run.flops_per_row, FLOPS_PER_THREAD)
 
     cdef void *_take_like_W(self, int k) except NULL:
         return self.state_memory.take(self.kernels.matrix_size(&self.layers[k].W))

@@ -7,6 +7,7 @@ from fastnn.backends._kernels cimport (
 from fastnn.backends._pass cimport column_share, first_layer, network_pass
 
 
+cdef int64_t begin_of_share(Kernels kernels, int64_t width, int thread, int n_threads) noexcept
 cdef bint has_whole_panels(Kernels kernels, int64_t width, int n_threads) noexcept
 
 

@@ -91,6 +91,9 @@ cdef extern from "fastnn.h" nogil:
         void (*update_scaled)(fnn_layer *, fnn_tile, const fnn_step *, double) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil
         int (*unpack)(const fnn_layer *, const void *, void *, void *) noexcept nogil
+        void (*copy_columns)(const fnn_matrix *, int64_t, const fnn_matrix *, int64_t, int64_t,
+                             int64_t, int64_t) noexcept nogil
+        void (*own_rows)(const fnn_matrix *, int64_t, int64_t) noexcept nogil
         double (*penalty)(const fnn_layer *, double, double) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
         void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
@@ -179,6 +182,7 @@ cdef class Workspace:
     cdef size_t scratch_size
     cdef object first  # a FirstLayer or None: of a team that shares the first layer out by columns
     cdef object places  # Places or None: of a team that takes parts in turns
+    cdef object two  # TwoLayers or None: of a team whose threads have them apart
 
 
 cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threads, tuple rates,

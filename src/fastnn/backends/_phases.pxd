@@ -27,6 +27,7 @@ ctypedef struct row_share:
     int64_t n, r0, end, block, fetched
 
 
+cdef int64_t rows_to_fetch(const network_pass *net) noexcept nogil
 cdef row_share share_of(training_run *run, int64_t n, int thread, int size) noexcept nogil
 cdef void rows_phase(const training_run *run, network_pass *net, double *losses,
                      const row_share *share, int64_t first, double inverse_n) noexcept nogil

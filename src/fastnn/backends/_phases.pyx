@@ -50,6 +50,11 @@ cdef class Tiles:
         return 0
 
 
+cdef int64_t rows_to_fetch(const network_pass *net) noexcept nogil:
+    """At most, of a dense X."""
+    return FETCH_BYTES // (net.layers[0].n_in * max(1, net.X.column_stride))
+
+
 cdef row_share share_of(training_run *run, int64_t n, int thread, int size) noexcept nogil:
     """Shares of equal size, equal blocks of whole tiles.
 
@@ -58,12 +63,11 @@ cdef row_share share_of(training_run *run, int64_t n, int thread, int size) noex
     cdef row_share share
     cdef int64_t MR = run.net.kernels.MR, rows = (n + size - 1) // size
     cdef int64_t n_blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
-    cdef int64_t row_bytes = run.net.layers[0].n_in * max(1, run.net.X.column_stride)
     share.n = n
     share.r0 = min(n, thread * rows)
     share.end = min(n, share.r0 + rows)
     share.block = ((rows + n_blocks - 1) // n_blocks + MR - 1) // MR * MR
-    share.fetched = min(rows, FETCH_BYTES // row_bytes)
+    share.fetched = min(rows, rows_to_fetch(&run.net))
     return share
 
 

@@ -9,6 +9,9 @@ from fastnn.backends._prediction cimport prediction
 
 cdef enum:
     ROW_FLOPS = 3000  # what a row costs beside its products, in operations
+    # Below this much work for each thread, in operations, waiting for one another costs more than
+    # sharing brings.
+    FLOPS_PER_THREAD = 400_000
 
 
 cdef class Predictor:
@@ -31,7 +34,7 @@ cdef class Predictor:
     cdef object _predict(self, prediction *p, X)
     cdef int _prediction_team(self, prediction *p) noexcept
     cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1
-    cdef int _team_size(self, double rows, double flops_per_row) noexcept
+    cdef int _team_size(self, double rows, double flops_per_row, double least) noexcept
     cdef double _flops_per_row(self, X)
     cdef Workspace _take_workspace(self, int64_t rows, bint with_input)
     cdef int _give_back(self, Workspace workspace) except -1

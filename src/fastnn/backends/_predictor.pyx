@@ -26,9 +26,6 @@ cnp.import_array()
 
 cdef int IDENTITY = OUTPUTS.index("identity")
 
-# Below this much work for each thread, in operations, waiting for one another costs more than
-# sharing brings.
-cdef double FLOPS_PER_THREAD = 400_000.0
 # What a thread takes at least at a time when it predicts; and what is over in microseconds.
 cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
@@ -175,7 +172,7 @@ cdef class Predictor:
         cdef int64_t group = PANELS * self.kernels.table.NR
         if p.how == BY_PANELS:
             pieces = (self.widest_output + group - 1) // group
-        return <int> min(self._team_size(p.n, p.flops_per_row / 3), pieces)
+        return <int> min(self._team_size(p.n, p.flops_per_row / 3, FLOPS_PER_THREAD), pieces)
 
     cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1:
         """For the kernel of narrow networks: NR numbers for every neuron, for each thread."""
@@ -187,10 +184,11 @@ cdef class Predictor:
         p.scratch = <char *> workspace.scratch
         return 0
 
-    cdef int _team_size(self, double rows, double flops_per_row) noexcept:
+    cdef int _team_size(self, double rows, double flops_per_row, double least) noexcept:
+        """As many threads as were asked for, or as have so much work each."""
         if self.n_threads_given:
             return self.n_threads
-        cdef double most = rows * (flops_per_row + ROW_FLOPS) / FLOPS_PER_THREAD
+        cdef double most = rows * (flops_per_row + ROW_FLOPS) / least
         return <int> max(1.0, min(<double> self.n_threads, most))
 
     cdef double _flops_per_row(self, X):

@@ -4,8 +4,8 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    FNN_ADAM, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_plus_losses, fnn_step,
-    fnn_tile,
+    FNN_ADAM, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_flag, fnn_layer, fnn_matrix,
+    fnn_plus_losses, fnn_step, fnn_tile,
 )
 from fastnn.backends._pass cimport network_pass
 
@@ -24,6 +24,31 @@ ctypedef struct weight_tile:
 ctypedef struct part_place:
     fnn_activity *activity
     double *losses
+
+
+# Some neurons of the first of two layers, and what is theirs, in memory of its own: their columns
+# of W, of Wt above, of h_1 in even and in odd steps.
+ctypedef struct own_columns:
+    int thread  # whose they are
+    int64_t begin, n
+    fnn_layer layer, above
+    fnn_activity out[2]
+    fnn_tile *tiles
+    int64_t n_tiles
+
+
+# What a thread has of its own beside them: all of the output layer.
+ctypedef struct own_output:
+    fnn_layer layer
+    fnn_matrix h0, h1
+    fnn_activity out
+    double *losses
+
+
+ctypedef struct two_layers:
+    own_columns *columns
+    own_output *outputs
+    int n_columns  # pieces of them
 
 
 # A part of a batch, the `n` rows from order[batch] on: its rows from `part` on, and its step.
@@ -63,6 +88,8 @@ ctypedef struct training_run:
     fnn_barrier barrier
     part_place *places  # of threads that take parts in turns; NULL: all share every part
     fnn_counter turn  # whose part is next
+    two_layers *two  # where threads have them apart, else NULL
+    fnn_flag last_step  # then: that of the call, counted from 1; 0: not known yet
     # What the call took: seconds, and the part of them that each thread, and the least of all, had
     # a core for.
     double took, core_share

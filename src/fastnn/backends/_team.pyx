@@ -23,6 +23,7 @@ from fastnn.backends._steps cimport (
     first_part, is_over, keep_books, next_part, part_walk, training_run,
 )
 from fastnn.backends._turns cimport train_in_turns
+from fastnn.backends._two_layers cimport train_two_layers
 
 cdef extern from "omp.h" nogil:
     int omp_get_num_threads()
@@ -108,10 +109,12 @@ cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     cdef network_pass *net = &run.net
     if run.is_small:
         net.kernels.small_open(net.layers, net.n_layers, &net.y)
-    if run.places == NULL:
-        train_team(run, thread, size)
-    else:
+    if run.places != NULL:
         train_in_turns(run, thread, size)
+    elif run.two != NULL:
+        train_two_layers(run, thread, size)
+    else:
+        train_team(run, thread, size)
     if run.is_small:
         net.kernels.small_close(net.layers, net.n_layers, &net.y)
     if size > 1:
