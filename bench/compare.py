@@ -22,6 +22,8 @@ from bench.report import Row, report, write_readme
 from bench.rounds import Player, Result, known_peers, play, prepare, thread_counts
 
 README = Path("README.md")
+# A turn of training is at least about so many steps: a single one says little of the next.
+STEPS_A_TURN, FLOPS_A_SECOND = 4, 2e11
 
 
 def json_rows(
@@ -73,12 +75,19 @@ def figures(case: Case, result: Result, ours: Result | None, peak: float | None)
     }
 
 
+def turn_seconds(case: Case, seconds: float) -> float:
+    """Of one turn: half as long for a prediction, longer where a step takes that long itself."""
+    if case.kind == "predict":
+        return seconds / 2
+    return max(seconds, STEPS_A_TURN * case.batch_size * case.flops_per_sample / FLOPS_A_SECOND)
+
+
 def measured(
     case: Case, competitors: dict[str, Peer], players: list[Player], args: argparse.Namespace
 ) -> list[Row]:
     """The JSON rows of one case; the peak is the better of two, taken before and after."""
     n_threads = args.threads or machine.n_cores()
-    seconds = args.seconds if case.kind == "train" else args.seconds / 2
+    seconds = turn_seconds(case, args.seconds)
     results, best = prepare(case, competitors, players, seconds)
     others = machine.Others(player.pid for player in players if player.alive)
     before, trips = machine.fma_peak(n_threads), [machine.round_trip()]
@@ -130,7 +139,7 @@ def run_of(args: argparse.Namespace) -> dict[str, Any]:
     for player in players:
         player.close()
     duration = time.perf_counter() - begin
-    turns = f"{args.rounds} rounds of {args.seconds} s (prediction: half of that)"
+    turns = f"{args.rounds} rounds of {args.seconds} s (prediction: half; wide networks: 4 steps)"
     extent = f"{len(cases)} of {len(ROWS)} rows"
     left_out = ", the others left out," if len(cases) < len(ROWS) else ""
     return {
