@@ -49,6 +49,8 @@ enum {
     FNN_N_RULES
 };
 enum { FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8 };
+/* What becomes of rows of X. */
+enum { FNN_NOT_FINITE, FNN_DONE, FNN_TO_BE_GATHERED };
 
 /* A matrix in panels of NR columns, each panel stored [rows][ld]: element (r, c) is
  * data[((c / NR) * rows + r) * ld + c % NR], and every product streams through every operand.
@@ -215,6 +217,10 @@ typedef struct {
                       const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,
                       int64_t n_next, const fnn_step *step, double *losses);
     void (*small_close)(fnn_layer *layers, int n_layers, const fnn_targets *y);
+    /* gather and forward for an X that needs no gathering, without a copy of it: other types and
+     * strides do, and so does one with many zeros, where zeros are to be left out. */
+    int (*forward_in_place)(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                            fnn_activity *out, int skip_zeros, int64_t r0, int64_t r1);
     /* gather and forward for a sparse X. */
     int (*forward_sparse)(const fnn_input *X, fnn_rows rows, const fnn_dropout *input_dropout,
                           const fnn_layer *layer, const fnn_dropout *dropout, fnn_activity *out,

@@ -117,13 +117,12 @@ static ALWAYS_INLINE void tiles(int nv, int64_t rows, broadcast_operand A, int64
     }
 }
 
-/* For forward and dh: A is a matrix in panels, read along its rows. */
+/* For forward and dh: A is read along its rows. */
 static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadcast_operand A,
                                                     int64_t K, streamed_operand B, real *C,
                                                     int64_t ldc, enum start start,
                                                     const real *bias) {
     A.cs = 1;
-    A.span = NR;
     tiles(nv, rows, A, K, B, C, ldc, start, bias);
 }
 
@@ -159,12 +158,16 @@ static ALWAYS_INLINE int64_t block_of(int64_t K) {
 /* What is done to rows r0:r1 of panel p as soon as they are summed, while they are in cache. */
 typedef void finish_panel(const void *context, int64_t p, int64_t r0, int64_t r1);
 
-/* C[r0:r1] = A[r0:r1] B, summed over K rows of B; a bias, if any, is row K of B and starts the
- * sums. */
-static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int64_t K, int has_bias,
+/* A matrix from row r0 on, to be read along its rows. */
+static ALWAYS_INLINE broadcast_operand rows_of(const fnn_matrix *A, int64_t r0) {
+    return (broadcast_operand){at(A, 0, r0), A->ld, 1, NR, A->rows * A->ld};
+}
+
+/* C[r0:r1] = A B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. */
+static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int64_t K, int has_bias,
                                   const fnn_matrix *C, int64_t r0, int64_t r1, finish_panel *finish,
                                   const void *context) {
-    broadcast_operand a = {NULL, A->ld, 1, NR, A->rows * A->ld};
+    const real *first = A.data;
     const int64_t block = block_of(K);
     int64_t k0 = 0;
     do {
@@ -172,8 +175,8 @@ static ALWAYS_INLINE void product(const fnn_matrix *A, const fnn_matrix *B, int6
         for (int64_t p = 0; p < count_panels(C); p++) {
             streamed_operand b = {at(B, p, k0), B->ld, NULL};
             if (p + 1 < count_panels(C)) b.ahead = at(B, p + 1, k0);
-            a.data = at(A, k0 / NR, r0);
-            tiles_of_rows(panel_vectors(C, p), r1 - r0, a, smaller(block, K - k0), b, at(C, p, r0),
+            A.data = first + k0 / A.span * A.jump + k0 % A.span;
+            tiles_of_rows(panel_vectors(C, p), r1 - r0, A, smaller(block, K - k0), b, at(C, p, r0),
                           C->ld, start, at(B, p, K));
             if (k0 + block >= K) finish(context, p, r0, r1);
         }

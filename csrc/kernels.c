@@ -145,7 +145,7 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dr
     if (has_many_zeros(h_in, a, r0, r1))
         product_of_nonzero(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
     else
-        product(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+        product(rows_of(h_in, r0), &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
 }
 
 /* forward for row 0 and panels p0 to p1 of the output. */
@@ -160,7 +160,8 @@ static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_acti
     for (int64_t p = p0; p < p1; p++) finish_forward(&context, p, 0, 1);
 }
 
-#include "sparse.h" /* gathers, and finishes as forward does */
+#include "in_place.h" /* finishes as forward does */
+#include "sparse.h"   /* so, and gathers */
 
 static ALWAYS_INLINE void finish_backward(const void *context, int64_t p, int64_t r0, int64_t r1) {
     const finish_context *f = context;
@@ -180,7 +181,8 @@ static void backward(const fnn_layer *layer, const fnn_matrix *delta,
         product_of_nonzero(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
                            &context);
     else
-        product(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward, &context);
+        product(rows_of(delta, r0), &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
+                &context);
 }
 
 /* ---- pack and unpack */
@@ -314,6 +316,7 @@ const fnn_kernels FNN_TABLE = {
     small_open,
     small_step,
     small_close,
+    forward_in_place,
     forward_sparse,
     update_sparse,
 };

@@ -51,6 +51,28 @@ def test_rows_taken_by_index(compiled_backend, dtype, layers, type_of_X):
         assert net._engine().forward(same, rows).tobytes() == expected.tobytes()
 
 
+def unaligned(X):
+    raw = np.zeros(X.nbytes + 1, np.uint8)
+    raw[1:] = np.frombuffer(X.tobytes(), np.uint8)
+    return raw[1:].view(X.dtype).reshape(X.shape)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.6])
+@pytest.mark.parametrize("layers", [(131, 100, 3), (131, 1100, 3)], ids=str)  # W in cache, or not
+def test_rows_that_are_read_where_they_lie(compiled_backend, dtype, layers, zeros):
+    """The bits of rows that are gathered, as those taken by index are."""
+    X = np.random.default_rng(0).normal(size=(150, 131)).astype(dtype)
+    X[np.random.default_rng(1).random(X.shape) < zeros] = 0.0
+    net = fastnn.MLP(layers, dtype=dtype, backend=compiled_backend)
+    expected = net._engine().forward(X, np.arange(len(X)))
+    assert net.forward(X).tobytes() == expected.tobytes()
+    assert net.forward(np.repeat(X, 3, 0)[::3]).tobytes() == expected.tobytes()
+    assert net.forward(np.hstack([X, X])[:, 131:]).tobytes() == expected.tobytes()
+    assert net.forward(X[::-1].copy()[::-1]).tobytes() == expected.tobytes()
+    assert net.forward(unaligned(X)).tobytes() == expected.tobytes()
+    assert net.forward(np.broadcast_to(X[:1], X.shape))[-1].tobytes() == expected[0].tobytes()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
 @pytest.mark.parametrize("n", [1, 7, 70])

@@ -11,6 +11,7 @@ ctypedef void (*custom_terms)(const void *, const void *, void *, void *, int64_
 cdef extern from "fastnn.h" nogil:
     enum:
         FNN_INPUT_F32, FNN_INPUT_F64, FNN_INPUT_U8, FNN_ADAM, FNN_CUSTOM, FNN_CUSTOM_LOSS
+        FNN_NOT_FINITE, FNN_TO_BE_GATHERED
 
     ctypedef struct fnn_matrix:
         void *data
@@ -107,6 +108,8 @@ cdef extern from "fastnn.h" nogil:
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
                           fnn_rows, int64_t, double, int64_t, const fnn_step *,
                           double *) noexcept nogil
+        int (*forward_in_place)(const fnn_input *, fnn_rows, const fnn_layer *, fnn_activity *, int,
+                                int64_t, int64_t) noexcept nogil
         int (*forward_sparse)(const fnn_input *, fnn_rows, const fnn_dropout *, const fnn_layer *,
                               const fnn_dropout *, fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update_sparse)(fnn_layer *, const fnn_input *, fnn_rows, const fnn_dropout *,

@@ -42,6 +42,7 @@ ctypedef struct network_pass:
     fnn_activity *activity
     first_layer *first  # where a team trains that layer by columns, else NULL
     fnn_input X
+    bint in_place  # h_0 is not needed where X may be read as it lies
     fnn_targets y
     fnn_flag invalid_X
 

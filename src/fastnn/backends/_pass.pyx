@@ -2,7 +2,9 @@
 need nothing of one another, so a thread may carry any of them."""
 from libc.stdint cimport int64_t
 
-from fastnn.backends._kernels cimport fnn_dropout, fnn_flag_set, fnn_rows
+from fastnn.backends._kernels cimport (
+    FNN_NOT_FINITE, FNN_TO_BE_GATHERED, fnn_dropout, fnn_flag_set, fnn_rows,
+)
 
 
 cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
@@ -17,18 +19,21 @@ cdef const fnn_dropout *dropout_of(network_pass *net, int k, fnn_rows rows,
 
 cdef bint forward_rows(network_pass *net, fnn_rows rows, int64_t r0, int64_t r1) noexcept nogil:
     """Gather rows r0:r1 and carry them to the output layer's a. False if X is not finite there."""
-    cdef int first = 0
+    cdef int first = 1
     cdef fnn_dropout dropout, input_dropout
     cdef const fnn_dropout *of_input = dropout_of(net, 0, rows, &input_dropout)
-    cdef bint valid
-    if net.X.indptr == NULL:
-        valid = net.kernels.gather(&net.X, rows, of_input, &net.activity[0].h, r0, r1)
-    else:
-        first = 1
-        valid = net.kernels.forward_sparse(&net.X, rows, of_input, &net.layers[0],
+    cdef int found = FNN_TO_BE_GATHERED
+    if net.X.indptr != NULL:
+        found = net.kernels.forward_sparse(&net.X, rows, of_input, &net.layers[0],
                                            dropout_of(net, 1, rows, &dropout), &net.activity[1],
                                            r0, r1)
-    if not valid:
+    elif net.in_place:
+        found = net.kernels.forward_in_place(&net.X, rows, &net.layers[0], &net.activity[1],
+                                             net.activity[0].h.nonzero != NULL, r0, r1)
+    if found == FNN_TO_BE_GATHERED:
+        first = 0
+        found = net.kernels.gather(&net.X, rows, of_input, &net.activity[0].h, r0, r1)
+    if found == FNN_NOT_FINITE:
         fnn_flag_set(&net.invalid_X, 1)
         return False
     forward_layers(net, first, rows, r0, r1)

@@ -132,7 +132,7 @@ cdef class Predictor:
         p.n = X.shape[0] if p.is_sparse else cnp.PyArray_DIM(X, 0)
         if rows is not None:
             p.rows.order, p.n = <const int64_t *> address(rows), cnp.PyArray_DIM(rows, 0)
-        p.how = BY_BLOCKS
+        p.how, p.net.in_place = BY_BLOCKS, True
         p.net.n_layers, p.net.output = self.n_layers, self.output
         return 0
 

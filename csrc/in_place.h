@@ -1,0 +1,64 @@
+/* The first layer's forward on X where it lies, which saves the copy that training needs for dW. */
+#ifndef FNN_IN_PLACE_H
+#define FNN_IN_PLACE_H
+
+#include "zeros.h"
+
+/* A W of so many bytes stays in the second-level cache beside rows of X that come in and go. */
+enum { W_IN_CACHE = 1 << 19, ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16, LINES_AHEAD = 12 };
+
+/* Whether the elements of a row lie side by side as reals, and the rows at equal distances. */
+static int lies_in_place(const fnn_input *X, fnn_rows rows) {
+    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
+    return X->type == own_type && X->column_stride == sizeof(real) && !rows.order &&
+           X->row_stride % (int64_t)sizeof(real) == 0 && (uintptr_t)X->data % sizeof(real) == 0;
+}
+
+/* NaN in some lane if one of n elements is NaN or infinite, else 0. */
+static ALWAYS_INLINE vec find_infinite(const real *x, int64_t n) {
+    vec bad[4] = {v_set1(0), v_set1(0), v_set1(0), v_set1(0)};
+    int64_t c = 0;
+    for (; c + 4 * VL <= n; c += 4 * VL)
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) bad[i] = v_fma(v_load(x + c + i * VL), v_set1(0), bad[i]);
+    for (; c < n; c += VL)
+        bad[0] = v_fma(v_load_n(x + c, (int)smaller(VL, n - c)), v_set1(0), bad[0]);
+    return v_add(v_add(bad[0], bad[1]), v_add(bad[2], bad[3]));
+}
+
+/* Of the first few of n rows, rs apart. */
+static double density_in_place(const real *x, int64_t rs, int64_t rows, int64_t cols) {
+    int64_t count = 0;
+    rows = smaller(rows, ROWS_LOOKED_AT);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c += VL)
+            count +=
+                __builtin_popcount(v_nonzero(v_load_n(x + r * rs + c, (int)smaller(VL, cols - c))));
+    return (double)count / (double)(rows * cols);
+}
+
+/* Few rows at a time: X passes through the cache once. Its finiteness is looked at behind the products,
+ * which bring it there. */
+static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                            fnn_activity *out, int skip_zeros, int64_t r0, int64_t r1) {
+    const finish_context context = {layer->activation, NULL, out};
+    const fnn_matrix *W = &layer->W, *a = out->a.data ? &out->a : &out->h;
+    const int64_t K = layer->n_in, rs = X->row_stride / (int64_t)sizeof(real);
+    const int64_t W_bytes = count_panels(W) * panel_size(W) * (int64_t)sizeof(real);
+    const int64_t together = W_bytes <= W_IN_CACHE ? 2 * MR : ROWS_TOGETHER;
+    if (!lies_in_place(X, rows)) return FNN_TO_BE_GATHERED;
+    const real *x = (const real *)X->data + (rows.first + r0) * rs;
+    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < 0.75) return FNN_TO_BE_GATHERED;
+    vec bad = v_set1(0);
+    for (int64_t r = r0; r < r1; r += together) {
+        const int64_t count = smaller(together, r1 - r);
+        for (int64_t i = count; i < smaller(2 * count, r1 - r); i++)
+            fetch_lines((const char *)(x + i * rs), LINES_AHEAD * 64, 2);
+        product((broadcast_operand){x, rs, 1, K, 0}, W, K, 1, a, r, r + count, finish_forward,
+                &context);
+        for (int64_t i = 0; i < count; i++, x += rs) bad = v_add(bad, find_infinite(x, K));
+    }
+    return v_all(v_less(bad, v_set1(1))) ? FNN_DONE : FNN_NOT_FINITE;
+}
+
+#endif
