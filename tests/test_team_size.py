@@ -12,7 +12,7 @@ class Machine:
     """Trains at rates[size] rows per second; each thread has a core for `share` of the time."""
 
     def __init__(self, monkeypatch, largest, rates, share=1.0, is_open=True):
-        self.now, self.rates, self.share = 100.0, rates, share
+        self.now, self.rates, self.share, self.barrier = 100.0, rates, share, 1e-7
         monkeypatch.setattr(team_size.time, "monotonic", lambda: self.now)
         self.team = TeamSize(largest, is_open)
 
@@ -20,7 +20,8 @@ class Machine:
         """One native call of at most 0.05 s; its size and length."""
         size, seconds = self.team.next_call(0.05)
         self.now += seconds
-        self.team.report(round(self.rates[size] * seconds), seconds, self.share)
+        barrier = self.barrier if size > 1 else 0.0
+        self.team.report(round(self.rates[size] * seconds), seconds, self.share, barrier)
         return size, seconds
 
     def share_of_time(self, size, seconds):
@@ -67,6 +68,15 @@ def test_a_crowded_team_that_is_still_faster_stays(monkeypatch):
 def test_a_slow_team_shrinks_though_no_clock_shows_a_crowd(monkeypatch):
     machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.5e6})
     assert machine.share_of_time(1, 10.0) > 0.85
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(0.8e6, 1), (1.2e6, 2)])
+def test_a_team_that_comes_to_lie_far_apart_tries_a_smaller_one_at_once(monkeypatch, rate, kept):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 1.9e6})
+    machine.share_of_time(2, 10.0)
+    machine.rates[2], machine.barrier = rate, 4e-7
+    assert [machine.call()[0] for _ in range(2)] == [2, 1]
+    assert machine.share_of_time(kept, 10.0) > 0.9
 
 
 def test_a_shrunk_team_grows_again_when_the_others_are_gone(monkeypatch):

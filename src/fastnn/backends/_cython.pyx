@@ -232,7 +232,8 @@ cdef class Engine(Predictor):
         self.t += (run.batch - batch + run.batch_size - 1) // run.batch_size
         self.at_step = run.batch, run.sum_at_step
         if is_team:
-            self.team.report(run.batch + run.part - position, run.took, run.core_share)
+            self.team.report(run.batch + run.part - position, run.took, run.core_share,
+                             run.barrier_seconds)
         return run.batch + run.part, run.sum_of_losses
 
     def get_state(self):

@@ -94,6 +94,7 @@ ctypedef struct training_run:
     # a core for.
     double took, core_share
     double *core_shares
+    double barrier_seconds  # what a barrier of the team took; 0: there is none
 
 
 cdef inline double weigh_batch(const training_run *run, int64_t i, int64_t n,

@@ -30,6 +30,10 @@ cdef extern from "omp.h" nogil:
     double omp_get_wtime()
 
 
+cdef enum:
+    BARRIERS_TIMED = 10
+
+
 # A fork takes only the thread that calls it along, and the OpenMP of that thread would wait for its
 # team for ever. In a child of a fork, a new thread leads every team: OpenMP has a team for each
 # thread that leads one, and no more of it when the thread ends.
@@ -101,12 +105,28 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
             return
 
 
+cdef double time_barriers(training_run *run, int size) noexcept nogil:
+    """Seconds that one takes when all are there, as a thread sees it."""
+    cdef double begin
+    cdef int _i
+    fnn_barrier_wait(&run.barrier, size)
+    begin = omp_get_wtime()
+    for _i in range(BARRIERS_TIMED):
+        fnn_barrier_wait(&run.barrier, size)
+    return (omp_get_wtime() - begin) / BARRIERS_TIMED
+
+
 cdef void train_on_core(training_run *run, int thread, int size) noexcept nogil:
     """train_team, denormals off, with the share of its time that a thread of several had a core
     for: to read that clock, one that is alone would take a tenth of a short call."""
     cdef uint64_t mode = fnn_denormals_off()
     cdef double begin = omp_get_wtime(), on_core = fnn_thread_seconds() if size > 1 else 0
     cdef network_pass *net = &run.net
+    cdef double barrier_seconds
+    if size > 1:
+        barrier_seconds = time_barriers(run, size)
+        if thread == 0:
+            run.barrier_seconds = barrier_seconds
     if run.is_small:
         net.kernels.small_open(net.layers, net.n_layers, &net.y)
     if run.places != NULL:
