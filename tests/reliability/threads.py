@@ -32,6 +32,11 @@ def train_and_predict(n_threads: int, hidden: int) -> int:
         net.evaluate(data, Y)
         net.predict(X[:1])
         n_fits += 1
+    for optimizer in ("sgd", "adam"):  # two layers apart
+        fastnn.MLP((50, hidden, 3), n_threads=n_threads).fit(
+            X, Y, epochs=2, batch_size=20, optimizer=optimizer
+        )
+        n_fits += 1
     narrow = fastnn.MLP((50, 20, 3), n_threads=n_threads)
     for options in OPTIONS[:2]:  # parts in turns
         narrow.fit(np.tile(X, (6, 1)), np.tile(Y, 6), epochs=3, batch_size=2500, **options)

@@ -289,7 +289,8 @@ cdef class Engine(Predictor):
             run.columns, run.first_tile = &columns.columns, tiles.n_of_input
         elif in_turns:
             run.places = self._open_places(run, size, workspace)
-        elif size > 1 and goes_apart(run, self.n_layers) and run.part_rows == run.batch_size:
+        elif (size > 1 and run.part == 0 and run.part_rows == run.batch_size
+              and goes_apart(run, self.n_layers)):
             run.two, run.first_tile = self._open_two(size, workspace), tiles.n_of_input
         elif size > 1 and self._goes_by_columns(run, size):
             run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input

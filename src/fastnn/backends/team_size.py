@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-# Seconds that a barrier takes at most where the cores of a team are near to each other.
-FAR = 2.5e-7
+# Seconds that a barrier of two or more cores near to each other takes; less where a host gives two
+# virtual CPUs one core, more where the cores are far apart.
+QUICKEST_BARRIER, SLOWEST_BARRIER = 5e-8, 2.5e-7
 # A team whose threads had their cores for a smaller share of the time than this is crowded.
 CROWDED = 0.9
 # Seconds: how long a trial of another size lasts, from trial to trial, and until all is forgotten.
@@ -24,9 +25,9 @@ class TeamSize:
     That is all threads, as long as each has a core to itself. Where other processes take cores
     away, a barrier waits for whoever lost his, and a smaller team is often much faster: after two
     crowded calls the next smaller team is tried, and from there the larger one again now and then.
-    So it is, at once, when the host of a virtual machine has moved its CPUs to cores far from each
-    other, which barriers tell. It may also give two of them one core without any clock here showing
-    it, so whatever these say, the smaller team is tried now and then, ever more rarely.
+    So it is, at once, when barriers tell that the host of a virtual machine has moved its CPUs, to
+    cores far from each other or two of them to one core. Not all that a host does shows there, so
+    whatever they say, the smaller team is tried now and then, ever more rarely.
     """
 
     def __init__(self, largest: int, is_open: bool) -> None:
@@ -41,7 +42,7 @@ class TeamSize:
     def _forget(self, now: float) -> None:
         self._chosen = self._present = 0  # indices of sizes; they differ during a trial
         self._crowded = self._calls = 0  # crowded calls in a row, calls of any kind
-        self._is_far = False
+        self._is_good = True  # the place that the host has given the team
         self._wait, self._next_trial, self._begin = SHORTEST_WAIT, now + SHORTEST_WAIT, now
         self._shortest_call = math.inf
 
@@ -67,7 +68,7 @@ class TeamSize:
         self._rates[self._present] = rows / seconds
         self._shortest_call = min(self._shortest_call, seconds)
         self._crowded = self._crowded + 1 if share < CROWDED else 0
-        is_moved = self._note_distance(barrier_seconds)
+        is_moved = self._note_place(barrier_seconds)
         if self._present != self._chosen:
             self._end_trial()
         elif self._chosen + 1 < len(self.sizes) and (
@@ -75,12 +76,12 @@ class TeamSize:
         ):
             self._present = self._chosen + 1
 
-    def _note_distance(self, barrier_seconds: float) -> bool:
-        """Whether the team has come to lie far apart."""
-        was_far = self._is_far
+    def _note_place(self, barrier_seconds: float) -> bool:
+        """Whether the team has been moved to where a smaller one may be faster."""
+        was_good = self._is_good
         if barrier_seconds > 0:
-            self._is_far = barrier_seconds > FAR
-        return self._is_far and not was_far
+            self._is_good = QUICKEST_BARRIER < barrier_seconds < SLOWEST_BARRIER
+        return was_good and not self._is_good
 
     def _may_try_smaller(self) -> bool:
         patience = PATIENCE * self._shortest_call  # a call cannot be shorter than one step
