@@ -32,8 +32,9 @@ static ALWAYS_INLINE int small_gather(const fnn_input *X, fnn_rows rows, fnn_mat
     const int n_in = (int)h0->cols;
     if (X->type != own_type || X->column_stride != sizeof(real))
         return gather(X, rows, NULL, h0, 0, n);
-    const vec bad = n_in <= FEW ? small_rows(v_load_few, X, rows, n_in, h0->data, n)
-                                : small_rows(v_load_n, X, rows, n_in, h0->data, n);
+    const int is_few = VL <= FEW || n_in <= FEW; /* a constant where no vector holds more */
+    const vec bad = is_few ? small_rows(v_load_few, X, rows, n_in, h0->data, n)
+                           : small_rows(v_load_n, X, rows, n_in, h0->data, n);
     return v_all(v_less(bad, v_set1(1)));
 }
 
