@@ -63,11 +63,15 @@ static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
     return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
 }
 
-/* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality` as
- * __builtin_prefetch has it. */
+/* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality`, 2 or 3, as
+ * __builtin_prefetch has it, which with clang takes no variable, constant or not. */
 static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {
     const char *line = p - (uintptr_t)p % 64;
-    for (; line < p + bytes; line += 64) __builtin_prefetch(line, 0, locality);
+    for (; line < p + bytes; line += 64)
+        if (locality == 3)
+            __builtin_prefetch(line, 0, 3);
+        else
+            __builtin_prefetch(line, 0, 2);
 }
 
 /* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
