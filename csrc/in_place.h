@@ -9,9 +9,8 @@ enum { W_IN_CACHE = 1 << 19, ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16, LINES_AHEA
 
 /* Whether the elements of a row lie side by side as reals, and the rows at equal distances. */
 static int lies_in_place(const fnn_input *X, fnn_rows rows) {
-    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
-    return X->type == own_type && X->column_stride == sizeof(real) && !rows.order &&
-           X->row_stride % (int64_t)sizeof(real) == 0 && (uintptr_t)X->data % sizeof(real) == 0;
+    return has_rows_of_reals(X) && !rows.order && X->row_stride % (int64_t)sizeof(real) == 0 &&
+           (uintptr_t)X->data % sizeof(real) == 0;
 }
 
 /* NaN in some lane if one of n elements is NaN or infinite, else 0. */
@@ -48,7 +47,7 @@ static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *
     const int64_t together = W_bytes <= W_IN_CACHE ? 2 * MR : ROWS_TOGETHER;
     if (!lies_in_place(X, rows)) return FNN_TO_BE_GATHERED;
     const real *x = (const real *)X->data + (rows.first + r0) * rs;
-    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < 0.75) return FNN_TO_BE_GATHERED;
+    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < DENSE) return FNN_TO_BE_GATHERED;
     vec bad = v_set1(0);
     for (int64_t r = r0; r < r1; r += together) {
         const int64_t count = smaller(together, r1 - r);

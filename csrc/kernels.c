@@ -63,6 +63,15 @@ static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
     return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
 }
 
+static ALWAYS_INLINE int is_adjacent(const fnn_input *X) {
+    return X->column_stride == item_size(X);
+}
+/* Whether a row's elements can be loaded as they are. */
+static ALWAYS_INLINE int has_rows_of_reals(const fnn_input *X) {
+    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
+    return X->type == own_type && is_adjacent(X);
+}
+
 /* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality`, 2 or 3, as
  * __builtin_prefetch has it, which with clang takes no variable, constant or not. */
 static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {
@@ -78,7 +87,7 @@ static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int lo
 static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) { fetch_lines(p, bytes, 3); }
 
 static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
-    if (X->column_stride != item_size(X)) return;
+    if (!is_adjacent(X)) return;
     for (int64_t r = r0; r < r1; r++)
         fetch_lines(X->data + row_index(rows, r) * X->row_stride, n_in * X->column_stride, 2);
 }
@@ -104,12 +113,10 @@ static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn
 
 static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout, fnn_matrix *h0,
                   int64_t r0, int64_t r1) {
-    const int adjacent = X->column_stride == item_size(X);
-    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
     vec bad;
-    if (adjacent && X->type == own_type)
+    if (has_rows_of_reals(X))
         bad = gather_rows(read_reals, X, rows, *h0, r0, r1);
-    else if (adjacent && X->type == FNN_INPUT_U8)
+    else if (X->type == FNN_INPUT_U8 && is_adjacent(X))
         bad = gather_rows(read_bytes, X, rows, *h0, r0, r1);
     else
         bad = gather_rows(read_any, X, rows, *h0, r0, r1);

@@ -8,10 +8,11 @@
 
 enum { SMALL_ROWS = 64 }; /* of a batch at most */
 
-/* n rows of X, of n_in reals that lie side by side. Returns 0, or NaN in the lanes of columns that
- * hold a NaN or an infinity. */
+/* The first n lanes. */
 typedef vec load_lanes(const real *p, int n);
 
+/* n rows of X, of n_in reals that lie side by side. Returns 0, or NaN in the lanes of columns that
+ * hold a NaN or an infinity. */
 static ALWAYS_INLINE vec small_rows(load_lanes *load, const fnn_input *X, fnn_rows rows, int n_in,
                                     real *h, int64_t n) {
     const char *data = X->data; /* which no store to h changes */
@@ -28,10 +29,8 @@ static ALWAYS_INLINE vec small_rows(load_lanes *load, const fnn_input *X, fnn_ro
 /* As `gather`, where the rows can be loaded as they are; else `gather` itself. */
 static ALWAYS_INLINE int small_gather(const fnn_input *X, fnn_rows rows, fnn_matrix *h0,
                                       int64_t n) {
-    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
     const int n_in = (int)h0->cols;
-    if (X->type != own_type || X->column_stride != sizeof(real))
-        return gather(X, rows, NULL, h0, 0, n);
+    if (!has_rows_of_reals(X)) return gather(X, rows, NULL, h0, 0, n);
     const int is_few = VL <= FEW || n_in <= FEW; /* a constant where no vector holds more */
     const vec bad = is_few ? small_rows(v_load_few, X, rows, n_in, h0->data, n)
                            : small_rows(v_load_n, X, rows, n_in, h0->data, n);

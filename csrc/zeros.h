@@ -19,6 +19,8 @@ enum { GROUP = 2 };
 #endif
 enum { LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
 enum { FETCHES_APART = 4 };
+/* From this share of elements that are not zero on, to leave zeros out is slower than to keep them. */
+static const double DENSE = 0.75;
 
 static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
     return panels_left <= LARGEST_GROUP ? panels_left : GROUP;
@@ -169,7 +171,7 @@ static const real zero_row[NR] = {0};
 /* Whether rows r0:r1 of A have zeros enough, and C columns enough for a row alone. */
 static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, int64_t r1) {
     if (A->nonzero == NULL || C->cols < LEAST_COLUMNS) return 0;
-    return density(A, 0, count_panels(A), r0, r1) < 0.75;
+    return density(A, 0, count_panels(A), r0, r1) < DENSE;
 }
 
 /* C[r0:r1] of panels p and following, from the bias or zero on. To look ahead is to fetch a block of B
