@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -24,6 +25,7 @@ class Case:
     n_samples: int
     activation: str = "relu"
     output: str = "softmax"
+    images: str = ""  # the data set that X and y are, if not made up
 
     @property
     def kind(self) -> str:
@@ -40,7 +42,8 @@ class Case:
         """The name of the row: 784-128-10-b32-adam, or predict 784-128-10 batch 32."""
         if self.kind == "predict":
             return f"predict {self.network} batch {self.batch_size}"
-        return f"{self.network}-b{self.batch_size}-{self.optimizer}"
+        images = f"-{self.images}" if self.images else ""
+        return f"{self.network}-b{self.batch_size}-{self.optimizer}{images}"
 
     @property
     def shuffled(self) -> bool:
@@ -122,6 +125,13 @@ PREDICTIONS = tuple(
     for batch_size in PREDICTION_BATCHES
 )
 ROWS = CASES + PREDICTIONS
+# Real pixels, whose zeros fastnn leaves out: for comparing fastnn with itself.
+IMAGES = tuple(
+    Case((784, n_hidden, 10), 128, optimizer, 60_000, images=images)
+    for n_hidden in (128, 256)
+    for images in ("mnist", "fashion_mnist")
+    for optimizer in ("sgd", "adam")
+)
 QUICK_ROWS = [
     "2-8-2-b4-sgd",
     "13-64-64-1-b32-adam",
@@ -137,16 +147,16 @@ QUICK_ROWS = [
 ]
 
 
-def cases_named(patterns: list[str]) -> list[Case]:
+def cases_named(patterns: list[str], rows: Sequence[Case] = ROWS) -> list[Case]:
     """The rows whose name contains one of `patterns`, all of them if there are none.
 
     Raises ValueError listing the known names if a pattern matches nothing.
     """
     for pattern in patterns:
-        if not any(pattern in case.name for case in ROWS):
-            known = ", ".join(case.name for case in ROWS)
+        if not any(pattern in case.name for case in rows):
+            known = ", ".join(case.name for case in rows)
             raise ValueError(f"no row is called {pattern!r}; the rows are {known}")
-    return [case for case in ROWS if not patterns or any(p in case.name for p in patterns)]
+    return [case for case in rows if not patterns or any(p in case.name for p in patterns)]
 
 
 def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -154,8 +164,13 @@ def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
     The targets are those of a linear teacher with as much noise as signal: they can be learned,
     but not to a loss so near zero that denormal numbers would slow anybody down. For softmax they
-    are class indices (n,) int64, for identity values (n, D_out) float32.
+    are class indices (n,) int64, for identity values (n, D_out) float32. Images are uint8 (n, 784)
+    with their classes, from FASTNN_DATA.
     """
+    if case.images:
+        from fastnn import datasets
+
+        return getattr(datasets, f"load_{case.images}")(download=False)[:2]
     X, values = _teacher_data(case.n_samples, case.layer_sizes[0], case.layer_sizes[-1])
     return X, values if case.output == "identity" else values.argmax(axis=1)
 

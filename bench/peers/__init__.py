@@ -30,7 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.networks import ROWS, Case, check_prediction, make_data
+from bench.networks import IMAGES, ROWS, Case, check_prediction, make_data
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,7 +169,7 @@ def serve(peer: Peer) -> NoReturn:
     except PackageNotFoundError:
         about["version"] = "of the source tree"
     turns = Turns(about)
-    cases = {case.name: case for case in ROWS}
+    cases = {case.name: case for case in ROWS + IMAGES}
     while True:
         try:
             if turns.row:
