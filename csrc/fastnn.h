@@ -119,6 +119,7 @@ typedef struct {
     fnn_matrix W, Wt;
     void *state[2], *gradient;
     double learning_rate_factor;
+    int shared; /* by a team in training: every step, other cores read the weights and write some */
 } fnn_layer;
 
 /* What one layer computed for the rows of a batch: h = g(a), delta = dJ/da, each (rows, n_out).
@@ -145,7 +146,6 @@ typedef struct {
     double momentum, beta1, beta2, eps, inverse_root; /* inverse_root: 1 / sqrt(1 - beta2^t) */
     double clip_value;                                /* 0: none */
     int epsilon_hat; /* eps is multiplied by inverse_root beforehand */
-    int shared;      /* by a team: other cores have read the weights since the last step */
 } fnn_step;
 
 /* A part of a batch of a sparse X by columns, and what is kept for each of them between parts. */

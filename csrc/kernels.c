@@ -154,7 +154,8 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dr
     const finish_context context = {layer->activation, dropout, out};
     const fnn_matrix *a = out->a.data ? &out->a : &out->h;
     if (has_many_zeros(h_in, a, r0, r1))
-        product_of_nonzero(h_in, &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+        product_of_nonzero(h_in, &layer->W, layer->shared, layer->n_in, 1, a, r0, r1,
+                           finish_forward, &context);
     else
         product(rows_of(h_in, r0), &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
 }
@@ -189,8 +190,8 @@ static void backward(const fnn_layer *layer, const fnn_matrix *delta,
     const finish_context context = {activation_below, dropout_below, below};
     const fnn_matrix *dh = &below->delta;
     if (has_many_zeros(delta, dh, r0, r1))
-        product_of_nonzero(delta, &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
-                           &context);
+        product_of_nonzero(delta, &layer->Wt, layer->shared, layer->n_out, 0, dh, r0, r1,
+                           finish_backward, &context);
     else
         product(rows_of(delta, r0), &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
                 &context);

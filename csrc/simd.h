@@ -14,6 +14,7 @@
  *   w_exchange(w, n): the same for words, n below LANES;
  *   v_nonzero(v): bit i says whether lane i is not zero (a NaN is not);
  *   v_load1(p): v_set1(*p), where vectors' loads are what there are most of;
+ *   v_load_once(p): v_load(p), for more than one use;
  *   v_load_n, v_store_n: the first n lanes; the others are loaded as 0 and not stored;
  *   v_load_few(p, n): v_load_n for n <= 4, where that may touch fewer lines of cache;
  *   v_first(v, n, fill): the first n lanes of v, the others from fill;

@@ -58,6 +58,7 @@ static ALWAYS_INLINE words w_exchange(words w, const int n) {
 static ALWAYS_INLINE vec v_set1(real x) { return W(set1)(x); }
 static ALWAYS_INLINE vec v_load(const real *p) { return W(loadu)(p); }
 static ALWAYS_INLINE vec v_load1(const real *p) { return v_set1(*p); }
+static ALWAYS_INLINE vec v_load_once(const real *p) { return v_load(p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return W(maskload)(p, first_lanes(n)); }
 static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return v_load_n(p, n); }

@@ -73,6 +73,12 @@ static ALWAYS_INLINE vec v_load1(const real *p) {
     __asm__("" : "+r"(bits));
     return TO_REAL(I(set1)(bits));
 }
+/* GCC would make two loads of one that two instructions need. */
+static ALWAYS_INLINE vec v_load_once(const real *p) {
+    vec v = v_load(p);
+    __asm__("" : "+v"(v));
+    return v;
+}
 static ALWAYS_INLINE void v_store(real *p, vec a) { W(storeu)(p, a); }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) {
     return W(maskz_loadu)(first_lanes(n), p);

@@ -9,6 +9,7 @@ static ALWAYS_INLINE vec v_load(const real *p) {
     return x;
 }
 static ALWAYS_INLINE vec v_load1(const real *p) { return *p; }
+static ALWAYS_INLINE vec v_load_once(const real *p) { return v_load(p); }
 static ALWAYS_INLINE void v_store(real *p, vec a) { *p = a; }
 static ALWAYS_INLINE vec v_load_n(const real *p, int n) { return n > 0 ? v_load(p) : 0; }
 static ALWAYS_INLINE vec v_load_few(const real *p, int n) { return v_load_n(p, n); }

@@ -48,7 +48,7 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
 
 /* Whether this call writes weights that other cores have read. */
 static ALWAYS_INLINE int takes_over(const update_task *u) {
-    return u->step->shared && u->step->last && u->step->update;
+    return u->layer->shared && u->step->last && u->step->update;
 }
 
 /* Rows of one panel of W. */

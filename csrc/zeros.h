@@ -18,9 +18,17 @@ enum { GROUP = 3 };
 enum { GROUP = 2 };
 #endif
 enum { LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
-enum { FETCHES_APART = 4 };
+enum { FETCHES_APART = 4, SAMPLED = 8, KEPT_IN_CACHE = 1 << 20 };
+/* Whether two rows of C fit into registers. */
+#if defined(FNN_AVX512) || defined(FNN_NEON)
+enum { PAIRS_FIT = 1 };
+#else
+enum { PAIRS_FIT = 0 };
+#endif
 /* From this share of elements that are not zero on, to leave zeros out is slower than to keep them. */
 static const double DENSE = 0.75;
+/* Up to this share of what two columns have together, in either, they go in pairs. */
+static const double ALIKE = 0.62;
 
 static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
     return panels_left <= LARGEST_GROUP ? panels_left : GROUP;
@@ -30,6 +38,9 @@ static ALWAYS_INLINE int group_vectors(const fnn_matrix *X, int64_t p, int64_t p
     return (int)((panels - 1) * NV) + panel_vectors(X, p + panels - 1);
 }
 static ALWAYS_INLINE int64_t panel_size(const fnn_matrix *X) { return X->rows * X->ld; }
+static ALWAYS_INLINE int64_t matrix_bytes(const fnn_matrix *X) {
+    return count_panels(X) * panel_size(X) * (int64_t)sizeof(real);
+}
 
 /* Bits of rows r0:r1 of panel p. */
 static ALWAYS_INLINE void find_nonzero(const fnn_matrix *X, int64_t p, int64_t r0, int64_t r1) {
@@ -86,6 +97,7 @@ typedef struct {
     int64_t ld_from, from_panel;
     real *C;
     int64_t ldc, c_panel;
+    int in_pairs; /* two rows at once, which then share what they load of B */
     next_rows next;
 } nonzero_terms;
 
@@ -106,10 +118,12 @@ static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_
             }
 }
 
-/* Rows r0:r1. nv is a constant; so is ld of several panels. */
-static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms *t, int64_t r0, int64_t r1) {
-    const int64_t ldb = nv > NV ? NR : t->ldb, ldc = nv > NV ? NR : t->ldc, cs = t->cs;
-    const real *B[LARGEST_GROUP], *from[LARGEST_GROUP], *a = t->a + r0 * t->rs;
+/* Rows r0:r1, m at once, for the bits that any of these has. m and nv are constants, and so is ld of
+ * several panels. */
+static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_terms *t, int64_t r0,
+                                   int64_t r1) {
+    const int64_t ldb = nv > NV ? NR : t->ldb, ldc = nv > NV ? NR : t->ldc, cs = t->cs, rs = t->rs;
+    const real *B[LARGEST_GROUP], *from[LARGEST_GROUP], *a = t->a + r0 * rs;
     real *C[LARGEST_GROUP];
 #pragma GCC unroll 4
     for (int p = 0; p * NV < nv; p++) {
@@ -117,23 +131,41 @@ static ALWAYS_INLINE void sum_rows(const int nv, const nonzero_terms *t, int64_t
         from[p] = t->from + p * t->from_panel + r0 * t->ld_from;
         C[p] = t->C + p * t->c_panel + r0 * ldc;
     }
-    for (int64_t r = r0; r < r1; r++) {
-        vec acc[LARGEST_GROUP * NV];
-#pragma GCC unroll 12
-        for (int v = 0; v < nv; v++) acc[v] = v_load(from[v / NV] + v % NV * VL);
-        for (uint64_t bits = t->bits[r]; bits != 0; bits &= bits - 1) {
-            const int64_t k = __builtin_ctzll(bits), row = k * ldb;
-            const vec ak = v_load1(a + k * cs);
+    for (int64_t r = r0; r < r1; r += m) {
+        vec acc[2][LARGEST_GROUP * NV];
+#pragma GCC unroll 2
+        for (int i = 0; i < m; i++)
 #pragma GCC unroll 12
             for (int v = 0; v < nv; v++)
-                acc[v] = v_fma(ak, v_load(B[v / NV] + row + v % NV * VL), acc[v]);
-        }
+                acc[i][v] = v_load(from[v / NV] + i * t->ld_from + v % NV * VL);
+        for (uint64_t bits = m == 2 ? t->bits[r] | t->bits[r + 1] : t->bits[r]; bits != 0;
+             bits &= bits - 1) {
+            const int64_t k = __builtin_ctzll(bits), row = k * ldb;
+            const vec a0 = v_load1(a + k * cs), a1 = m == 2 ? v_load1(a + k * cs + rs) : a0;
 #pragma GCC unroll 12
-        for (int v = 0; v < nv; v++) v_store(C[v / NV] + v % NV * VL, acc[v]);
-        a += t->rs;
+            for (int v = 0; v < nv; v++) {
+                const real *b = B[v / NV] + row + v % NV * VL;
+                const vec bv = m == 2 ? v_load_once(b) : v_load(b);
+                acc[0][v] = v_fma(a0, bv, acc[0][v]);
+                if (m == 2) acc[1][v] = v_fma(a1, bv, acc[1][v]);
+            }
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < m; i++)
+#pragma GCC unroll 12
+            for (int v = 0; v < nv; v++) v_store(C[v / NV] + i * ldc + v % NV * VL, acc[i][v]);
+        a += m * rs;
 #pragma GCC unroll 4
-        for (int p = 0; p * NV < nv; p++) from[p] += t->ld_from, C[p] += ldc;
+        for (int p = 0; p * NV < nv; p++) from[p] += m * t->ld_from, C[p] += m * ldc;
     }
+}
+
+/* In pairs, but for the last row where their number is odd. */
+static ALWAYS_INLINE void sum_in_pairs(const int nv, const nonzero_terms *t, int64_t r0,
+                                       int64_t r1) {
+    const int64_t paired = PAIRS_FIT && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
+    if (paired) sum_rows(2, nv, t, r0, r0 + paired);
+    sum_rows(1, nv, t, r0 + paired, r1);
 }
 
 /* To fetch between a few rows, not in front of each, leaves the loop over rows its registers. */
@@ -142,7 +174,7 @@ static ALWAYS_INLINE void sum_and_fetch(const int nv, const nonzero_terms *t, in
     const int64_t fetched = (NR + rows - 1) / rows; /* for each row, until all are */
     for (int64_t r = 0; r < rows; r += at_once) {
         fetch_next(nv, &t->next, r * fetched, smaller(NR, (r + at_once) * fetched));
-        sum_rows(nv, t, r, smaller(rows, r + at_once));
+        sum_in_pairs(nv, t, r, smaller(rows, r + at_once));
     }
 }
 
@@ -199,17 +231,31 @@ static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, i
     }
 }
 
-/* What `product` computes, for an A with many zeros. */
-static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matrix *B, int64_t K,
-                                             int has_bias, const fnn_matrix *C, int64_t r0,
-                                             int64_t r1, finish_panel *finish,
+/* What `product` computes, for an A with many zeros. Where B may lie in another core's cache, or is
+ * more than this core's second-level one keeps from step to step, it is fetched ahead; elsewhere that
+ * would cost a tenth of the time. */
+static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matrix *B, int shared,
+                                             int64_t K, int has_bias, const fnn_matrix *C,
+                                             int64_t r0, int64_t r1, finish_panel *finish,
                                              const void *context) {
+    const int look_ahead = shared || matrix_bytes(B) > KEPT_IN_CACHE;
     int64_t panels;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);
-        sum_panels(A, B, K, has_bias, C, p, panels, r0, r1, 1);
+        sum_panels(A, B, K, has_bias, C, p, panels, r0, r1, look_ahead);
         for (int64_t q = p; q < p + panels; q++) finish(context, q, r0, r1);
     }
+}
+
+/* Whether columns that lie side by side are so alike that to add a few zeros costs less than it
+ * saves in loads: each feeds one multiply-add, in pairs two. In images it is so. A few columns tell. */
+static int are_alike(const uint64_t *columns, int64_t count) {
+    int64_t either = 0, together = 0;
+    for (int64_t c = 0; c + 1 < count; c += SAMPLED) {
+        either += __builtin_popcountll(columns[c] | columns[c + 1]);
+        together += __builtin_popcountll(columns[c]) + __builtin_popcountll(columns[c + 1]);
+    }
+    return (double)either < ALIKE * (double)together;
 }
 
 /* C[i] = from[i] + sum over rows r < n of A[r, i] B[r], i the first `count` columns of A's panel
@@ -233,6 +279,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
         transpose_bits(A->nonzero + pa * A->rows + r, rows, columns);
+        t.in_pairs = PAIRS_FIT && are_alike(columns, count);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
         if (r + rows == n) t.next = *weights;

@@ -55,6 +55,14 @@ static fnn_matrix matrix(int64_t rows, int64_t cols) {
     return X;
 }
 
+/* Numbers of which, as in images, those that lie side by side are zero together. */
+static void *pixels(size_t count) {
+    char *data = numbers(count);
+    for (size_t i = 0; i < count; i++)
+        if (i % 24 >= 8) memset(data + i * item, 0, item);
+    return data;
+}
+
 /* Have the zeros of h, and of the delta that has the same, left out of products. */
 static void look_for_zeros(fnn_activity *x) {
     int64_t panels = (x->h.cols + kernels->NR - 1) / kernels->NR;
@@ -129,10 +137,12 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
     memset(layers, 0, LAYERS * sizeof *layers);
     memset(x, 0, (LAYERS + 1) * sizeof *x);
     x[0].h = matrix(N, SIZES[0]);
+    look_for_zeros(&x[0]);
     for (int k = 0; k < LAYERS; k++) {
         int n_in = SIZES[k], n_out = SIZES[k + 1];
         layers[k] = (fnn_layer){
             .n_in = n_in, .n_out = n_out, .activation = {.kind = k < LAYERS - 1 ? activation : 0}};
+        layers[k].shared = activation % 2;
         layers[k].W = matrix(n_in + 1, n_out);
         layers[k].Wt = matrix(n_out, n_in);
         layers[k].state[0] = matrix(n_in + 1, n_out).data;
@@ -215,7 +225,7 @@ static void training(int rule, int activation, int regularised, int is_sparse) {
     double losses[N];
     build(layers, x, activation, regularised);
     for (int i = 0; i < N; i++) labels[i] = i % SIZES[LAYERS];
-    fnn_input X = {numbers(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
+    fnn_input X = {pixels(N * SIZES[0]), SIZES[0] * (int64_t)item, (int64_t)item,
                    is_f64 ? FNN_INPUT_F64 : FNN_INPUT_F32};
     if (is_sparse) X = two_thirds(X);
     fnn_targets y = {labels, NULL, NULL, FNN_OUT_SOFTMAX, FNN_CROSS_ENTROPY, NULL};
@@ -223,7 +233,6 @@ static void training(int rule, int activation, int regularised, int is_sparse) {
                      .first = 1,
                      .last = 1,
                      .update = !regularised,
-                     .shared = activation % 2,
                      .clip_value = regularised ? 0.01 : 0,
                      .decay = 1e-4,
                      .l2 = 1e-3,

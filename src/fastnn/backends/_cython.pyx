@@ -297,8 +297,12 @@ cdef class Engine(Predictor):
         tiles.share(size, run.first_tile)
         run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
         fnn_barrier_init(&run.barrier)
+        for k in range(self.n_layers):
+            run.net.layers[k].shared = size > 1
         with nogil:
             train(run, size)
+        for k in range(self.n_layers):
+            run.net.layers[k].shared = False
         self._give_back(workspace)
         return self._check_X(&run.net)
 

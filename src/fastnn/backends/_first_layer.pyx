@@ -80,7 +80,7 @@ cdef class FirstLayer:
         for i in range(self.shared.n_shares):
             share = &self.shared.shares[i]
             share.layer, share.above, share.out = layers[0], layers[1], activity[1]
-            share.layer.n_out = share.n
+            share.layer.n_out, share.layer.shared = share.n, False
             self._cut(&share.layer.W, share)
             for k in range(2):
                 self._cut_like_W(&share.layer.state[k], &layers[0].W, share)

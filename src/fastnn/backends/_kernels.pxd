@@ -56,6 +56,7 @@ cdef extern from "fastnn.h" nogil:
         void *state[2]
         void *gradient
         double learning_rate_factor
+        int shared
 
     ctypedef struct fnn_activity:
         fnn_matrix a, h, delta
@@ -67,7 +68,7 @@ cdef extern from "fastnn.h" nogil:
         int rule, first, last, update
         double learning_rate, decay, l2, l1
         double momentum, beta1, beta2, eps, inverse_root, clip_value
-        int epsilon_hat, shared
+        int epsilon_hat
 
     ctypedef struct fnn_columns:
         void *terms

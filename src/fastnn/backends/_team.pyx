@@ -76,7 +76,6 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     cdef row_share share = share_of(run, run.part_rows, thread, size)
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
     cdef int64_t first
-    at.step.shared = size > 1
     while True:
         first = at.batch + at.part
         if at.part_n != share.n:
