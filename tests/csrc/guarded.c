@@ -85,7 +85,7 @@ static void update_sparse_layer(network *net, const fnn_columns *shared) {
 }
 
 static void weights_phase(network *net) {
-    const int64_t n_in = net->sizes[0], n_elements = (net->n * n_in + 2) / 3;
+    const int64_t n_in = net->sizes[0], n_elements = count_elements(net->n * n_in);
     fnn_columns columns = {0};
     if (net->is_sparse)
         columns = (fnn_columns){take((size_t)n_elements * 2 * item), take((size_t)(n_in + 2) * 8),

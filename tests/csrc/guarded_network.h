@@ -64,6 +64,11 @@ static uint64_t *zero_bits(const fnn_matrix *X) {
 /* (n, n_in) of any type, two thirds of it zero. */
 /* As in images, elements that lie side by side are alike. */
 static int is_zero(int64_t i) { return i % 24 >= 8; }
+static int64_t count_elements(int64_t size) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < size; i++) count += !is_zero(i);
+    return count;
+}
 
 static fnn_input dense_input(int64_t n, int64_t n_in, int type) {
     const int64_t size = type == FNN_INPUT_U8 ? 1 : type == FNN_INPUT_F32 ? 4 : 8;
@@ -91,8 +96,7 @@ static void put_integer(void *integers, int size, int64_t i, int64_t value) {
 
 /* The elements that are not zero of a dense X; indices of `size` bytes. */
 static fnn_input sparse_input(int64_t n, int64_t n_in, fnn_input X, int size) {
-    int64_t n_elements = 0;
-    for (int64_t i = 0; i < n * n_in; i++) n_elements += !is_zero(i);
+    const int64_t n_elements = count_elements(n * n_in);
     char *data = take((size_t)(n_elements * X.column_stride));
     void *indices = take((size_t)(n_elements * size)), *indptr = take((size_t)((n + 1) * size));
     for (int64_t r = 0, e = 0; r < n; r++) {
