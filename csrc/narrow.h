@@ -28,23 +28,43 @@ typedef struct {
     real labels[VL], weights[VL];
 } narrow_targets;
 
+/* As integers first: to convert them one by one takes twice the instructions. GCC would even move them
+ * through vectors, one by one. */
+static ALWAYS_INLINE void take_labels(const int32_t *labels, fnn_rows rows, int64_t r, int count,
+                                      real out[VL]) {
+    int32_t taken[VL] = {0};
+    for (int i = 0; i < count; i++) {
+        int32_t label = labels[row_index(rows, r + i)];
+        __asm__("" : "+r"(label));
+        taken[i] = label;
+    }
+    for (int i = 0; i < VL; i++) out[i] = (real)taken[i];
+}
+
 static ALWAYS_INLINE void take_targets(const fnn_targets *y, fnn_rows rows, int64_t r, int count,
                                        int64_t n_out, narrow_targets *out) {
     const int32_t *labels = y->labels;
     const real *weights = y->weights, *values = y->values;
-    for (int i = 0; labels && i < count; i++) out->labels[i] = (real)labels[row_index(rows, r + i)];
+    if (labels) take_labels(labels, rows, r, count, out->labels);
     for (int i = 0; weights && i < count; i++) out->weights[i] = weights[row_index(rows, r + i)];
     for (int i = 0; !labels && i < count; i++)
         for (int64_t c = 0; c < n_out; c++)
             out->values[c][i] = values[row_index(rows, r + i) * n_out + c];
 }
 
-/* As `total` adds the interleaved sums of one element each. Overwrites the columns. */
-static ALWAYS_INLINE vec narrow_total(narrow columns, int64_t n) {
+/* As `total` adds the interleaved sums of one element each. Overwrites the columns. For a constant n
+ * inline, then all is in registers. */
+static ALWAYS_INLINE vec total_of(vec columns[SUM_LANES], int64_t n) {
     for (int64_t width = SUM_LANES / 2; width > 0; width /= 2)
         for (int64_t c = 0; c < width && c + width < n; c++)
-            v_store(columns[c], v_add(v_load(columns[c]), v_load(columns[c + width])));
-    return v_load(columns[0]);
+            columns[c] = v_add(columns[c], columns[c + width]);
+    return columns[0];
+}
+static __attribute__((noinline)) vec total_of_any(vec columns[SUM_LANES], int64_t n) {
+    return total_of(columns, n);
+}
+static ALWAYS_INLINE vec narrow_total(vec columns[SUM_LANES], int64_t n) {
+    return __builtin_constant_p(n) ? total_of(columns, n) : total_of_any(columns, n);
 }
 
 static ALWAYS_INLINE vec scale_of(const fnn_targets *y, const narrow_targets *target,
@@ -79,21 +99,17 @@ typedef struct {
     double *losses;
 } loss_task;
 
-/* As `cross_entropy`, for rows r to r + count, count <= VL; delta takes the place of a. */
-static ALWAYS_INLINE void cross_entropy_of_columns(const loss_task *t, int64_t r, int count,
+/* As `cross_entropy`, for rows r to r + count, count <= VL, of n_out outputs; delta takes the place of
+ * a. */
+static ALWAYS_INLINE void cross_entropy_of_columns(const int64_t n_out, const fnn_targets *y,
+                                                   const loss_task *t, int64_t r, int count,
                                                    real (*a)[VL]) {
-    const fnn_targets *y = t->y;
-    const int64_t n_out = t->n_out;
-    narrow e, sums;
+    vec e[SUM_LANES], sums[SUM_LANES];
     narrow_targets target;
     take_targets(y, t->rows, r, count, n_out, &target);
     vec highest = v_set1(-INFINITY), loss = v_set1(0);
     for (int64_t c = 0; c < n_out; c++) highest = v_max(highest, v_load(a[c]));
-    for (int64_t c = 0; c < n_out; c++) {
-        vec power = v_exp(v_sub(v_load(a[c]), highest));
-        v_store(e[c], power);
-        v_store(sums[c], power);
-    }
+    for (int64_t c = 0; c < n_out; c++) sums[c] = e[c] = v_exp(v_sub(v_load(a[c]), highest));
     const vec sum = narrow_total(sums, n_out), ln_sum = v_log(sum);
     const vec scale = scale_of(y, &target, t->inverse_n);
     const vec s = constant_of(y, 0), share = v_div(s, v_set1((real)n_out));
@@ -109,9 +125,9 @@ static ALWAYS_INLINE void cross_entropy_of_columns(const loss_task *t, int64_t r
         }
         if (y->constants) {
             wanted = smooth(wanted, s, share);
-            v_store(sums[c], v_mul(wanted, l));
+            sums[c] = v_mul(wanted, l);
         }
-        v_store(a[c], v_mul(scale, v_sub(v_div(v_load(e[c]), sum), wanted)));
+        v_store(a[c], v_mul(scale, v_sub(v_div(e[c], sum), wanted)));
     }
     if (y->constants) loss = narrow_total(sums, n_out);
     store_losses(y, &target, loss, count, t->losses + r);
@@ -122,7 +138,8 @@ static ALWAYS_INLINE void element_losses_of_columns(element_loss *loss, const in
                                                     const loss_task *t, int64_t r, int count,
                                                     real (*a)[VL]) {
     const fnn_targets *y = t->y;
-    narrow f, sums;
+    vec sums[SUM_LANES];
+    narrow f;
     narrow_targets target;
     take_targets(y, t->rows, r, count, t->n_out, &target);
     elementwise(y->output, a[0], f[0], t->n_out, 1, VL);
@@ -132,7 +149,7 @@ static ALWAYS_INLINE void element_losses_of_columns(element_loss *loss, const in
                            constant_of(y, c)};
         vec dl_da, l = loss(o, &dl_da);
         v_store(a[c], v_mul(dl_da, scale));
-        v_store(sums[c], l);
+        sums[c] = l;
     }
     store_losses(y, &target, narrow_total(sums, t->n_out), count, t->losses + r);
 }
@@ -172,7 +189,17 @@ static ALWAYS_INLINE void sum_for_output(element_loss *loss, const loss_task *t)
     }
 }
 
+/* So few outputs that all is in registers, and classes alone to compare with. */
+static ALWAYS_INLINE void cross_entropy_of_few(const int64_t n_out, const loss_task *t) {
+    const fnn_targets classes = {.labels = t->y->labels};
+    if (!classes.labels) __builtin_unreachable();
+    cross_entropy_of_columns(n_out, &classes, t, t->r0, (int)(t->r1 - t->r0), t->columns);
+}
+
 static void any_cross_entropy(const loss_task *t) {
+    const int is_plain = t->columns && t->y->labels && !t->y->weights && !t->y->constants;
+    if (is_plain && t->n_out == 2) return cross_entropy_of_few(2, t);
+    if (is_plain && t->n_out == 3) return cross_entropy_of_few(3, t);
     const int64_t most = t->n_out > SUM_LANES ? LOSS_ROWS : VL;
     for (int64_t r = t->r0; r < t->r1; r += most) {
         narrow own;
@@ -182,7 +209,7 @@ static void any_cross_entropy(const loss_task *t) {
             continue;
         }
         real(*a)[VL] = take_columns(t, r, count, own);
-        cross_entropy_of_columns(t, r, count, a);
+        cross_entropy_of_columns(t->n_out, t->y, t, r, count, a);
         give_back(t, r, count, a);
     }
 }
