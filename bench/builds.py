@@ -17,11 +17,6 @@ from bench.rounds import Player, fastest
 from bench.tables import count, markdown
 
 
-def ratios(rates: list[list[float]]) -> list[list[float]]:
-    """Of every build's rates over the first build's in the same round."""
-    return [[a / b for a, b in zip(own, rates[0], strict=True)] for own in rates]
-
-
 def measured(case: Case, players: list[Player], rounds: int, seconds: float) -> list[str]:
     """One line of the table."""
     for player in players:
@@ -35,13 +30,13 @@ def measured(case: Case, players: list[Player], rounds: int, seconds: float) -> 
     for player in players:
         if player.gap:
             raise SystemExit(f"{case.name}: {player.gap}")
-    cells = [
-        f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" for r in ratios(rates)[1:]
-    ]
+    first, *others = rates
+    ratios = [[a / b for a, b in zip(own, first, strict=True)] for own in others]
+    cells = [f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" for r in ratios]
     peaks = [value for value in (peak, machine.fma_peak(machine.n_cores())) if value]
     trips = [1e9 * value for value in (trip, machine.round_trip()) if value]
     ends = [", ".join(f"{value:.0f}" for value in values) or "-" for values in (peaks, trips)]
-    return [case.name, count(statistics.median(rates[0])), *cells, *ends]
+    return [case.name, count(statistics.median(first)), *cells, *ends]
 
 
 def main() -> None:

@@ -87,7 +87,8 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
 /* Samples of the next batch, in the first-level cache before they are read. */
 static ALWAYS_INLINE void small_fetch(const fnn_input *X, const fnn_targets *y, fnn_rows rows,
                                       int n_in, int64_t r0, int64_t r1) {
-    const int64_t stride = X->row_stride; /* a masked load touches all of its vector's bytes */
+    const int64_t stride = X->row_stride;
+    /* a masked load touches all of its vector's bytes */
     const int64_t bytes = (n_in <= FEW ? FEW : VL) * (int64_t)sizeof(real);
     const int in_one_line = ((int64_t)(uintptr_t)X->data | stride) % bytes == 0;
     const int32_t *labels = y->labels;
@@ -109,15 +110,15 @@ static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fn
     if (!small_gather(X, rows, &x[0].h, n)) return 0;
     for (int k = 0; k < n_layers - turned; k++)
         small_forward(&layers[k], x[k].h.data, &x[k + 1], n);
-    if (turned) {
+    if (turned)
         turned_forward(last, x[top].h.data, y, rows, inverse_n, delta, n, losses);
-        small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next);
+    else
+        loss(y, rows, inverse_n, &x[n_layers], 0, n, losses);
+    small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next); /* while the loss is waited for */
+    if (turned) {
         if (top > 0) turned_backward(last, delta, layers[top - 1].activation, &x[top], n);
         turned_update(last, x[top].h.data, delta, n, step);
         top--;
-    } else {
-        loss(y, rows, inverse_n, &x[n_layers], 0, n, losses);
-        small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next);
     }
     for (int k = top; k > 0; k--)
         small_delta((small_operand){x[k + 1].delta.data, VL, 1}, layers[k].Wt.data, layers[k].n_out,

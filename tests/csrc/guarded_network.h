@@ -61,7 +61,6 @@ static uint64_t *zero_bits(const fnn_matrix *X) {
     return take((size_t)(panels_of(X->cols) * X->rows) * sizeof(uint64_t));
 }
 
-/* (n, n_in) of any type, two thirds of it zero. */
 /* As in images, elements that lie side by side are alike. */
 static int is_zero(int64_t i) { return i % 24 >= 8; }
 static int64_t count_elements(int64_t size) {
@@ -70,6 +69,7 @@ static int64_t count_elements(int64_t size) {
     return count;
 }
 
+/* (n, n_in) of any type, two thirds of it zero. */
 static fnn_input dense_input(int64_t n, int64_t n_in, int type) {
     const int64_t size = type == FNN_INPUT_U8 ? 1 : type == FNN_INPUT_F32 ? 4 : 8;
     char *data = take((size_t)(n * n_in * size));
