@@ -230,6 +230,8 @@ typedef struct {
                           const fnn_dropout *input_dropout, const fnn_matrix *delta, int64_t n,
                           const fnn_columns *columns, int64_t block0, int64_t block1,
                           const fnn_step *step);
+    /* The random order of an epoch, in place: a function of n and key. */
+    void (*shuffle)(int64_t *rows, int64_t n, uint64_t key);
 } fnn_kernels;
 
 int fnn_needs_a(int activation);

@@ -4,6 +4,7 @@
 #include "dropout.h"
 #include "narrow.h"
 #include "row.h"
+#include "shuffle.h"
 #include "update.h"
 
 /* ---- gather */
@@ -331,4 +332,5 @@ const fnn_kernels FNN_TABLE = {
     forward_in_place,
     forward_sparse,
     update_sparse,
+    shuffle,
 };

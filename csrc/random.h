@@ -37,16 +37,4 @@ static inline uint32_t fnn_random_32(uint32_t low, uint32_t high, uint32_t i) {
     return x ^ (x >> 16);
 }
 
-/* Durstenfeld's shuffle (Comm. ACM 7, 1964); the place below i + 1 is the high half of a product
- * (Lemire 2019), its bias below i / 2^64. */
-static inline void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key) {
-    for (int64_t i = n - 1; i > 0; i--) {
-        uint64_t random = fnn_random(key, (uint64_t)i);
-        int64_t j = (int64_t)(((unsigned __int128)random * (uint64_t)(i + 1)) >> 64);
-        int64_t row = rows[i];
-        rows[i] = rows[j];
-        rows[j] = row;
-    }
-}
-
 #endif

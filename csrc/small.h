@@ -116,8 +116,7 @@ static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fn
         loss(y, rows, inverse_n, &x[n_layers], 0, n, losses);
     small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next); /* while the loss is waited for */
     if (turned) {
-        if (top > 0) turned_backward(last, delta, layers[top - 1].activation, &x[top], n);
-        turned_update(last, x[top].h.data, delta, n, step);
+        turned_backward(last, delta, layers[top > 0 ? top - 1 : 0].activation, &x[top], n, step);
         top--;
     }
     for (int k = top; k > 0; k--)

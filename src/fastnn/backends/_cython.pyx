@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from fastnn.backends._kernels cimport (
     Columns, Memory, Workspace, address, fnn_barrier_init, fnn_dropout, fnn_dropout_key, fnn_key,
-    fnn_layer, fnn_shuffle, fnn_step,
+    fnn_layer, fnn_step,
 )
 from fastnn.backends._first_layer cimport FirstLayer, has_whole_panels
 from fastnn.backends._pass cimport BLOCK_ROWS, first_layer
@@ -136,7 +136,7 @@ cdef class Engine(Predictor):
         cdef int64_t[::1] order = rows.copy()
         if order.shape[0] > 0:
             with nogil:
-                fnn_shuffle(&order[0], order.shape[0], fnn_key(seed, epoch))
+                self.kernels.table.shuffle(&order[0], order.shape[0], fnn_key(seed, epoch))
         return np.asarray(order)
 
     def start(self, options):

@@ -116,6 +116,7 @@ cdef extern from "fastnn.h" nogil:
         void (*update_sparse)(fnn_layer *, const fnn_input *, fnn_rows, const fnn_dropout *,
                               const fnn_matrix *, int64_t, const fnn_columns *, int64_t, int64_t,
                               const fnn_step *) noexcept nogil
+        void (*shuffle)(int64_t *, int64_t, uint64_t) noexcept nogil
 
     int fnn_needs_a(int activation)
     const char *const *fnn_isas()
@@ -124,7 +125,6 @@ cdef extern from "fastnn.h" nogil:
 cdef extern from "random.h" nogil:
     uint64_t fnn_key(uint64_t seed, uint64_t epoch)
     uint64_t fnn_dropout_key(uint64_t seed, uint64_t epoch, uint64_t layer)
-    void fnn_shuffle(int64_t *rows, int64_t n, uint64_t key)
 
 cdef extern from "team.h" nogil:
     ctypedef struct fnn_barrier:
