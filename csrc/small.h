@@ -87,17 +87,18 @@ static ALWAYS_INLINE void small_update(fnn_layer *layer, const real *h, const re
 /* Samples of the next batch, in the first-level cache before they are read. */
 static ALWAYS_INLINE void small_fetch(const fnn_input *X, const fnn_targets *y, fnn_rows rows,
                                       int n_in, int64_t r0, int64_t r1) {
+    const char *data = X->data;
+    const int32_t *labels = y->labels;
     const int64_t stride = X->row_stride;
     /* a masked load touches all of its vector's bytes */
-    const int64_t bytes = (n_in <= FEW ? FEW : VL) * (int64_t)sizeof(real);
-    const int in_one_line = ((int64_t)(uintptr_t)X->data | stride) % bytes == 0;
-    const int32_t *labels = y->labels;
+    const int64_t end = (n_in <= FEW ? FEW : VL) * (int64_t)sizeof(real) - 1;
+    const int in_one_line = (((int64_t)(uintptr_t)data | stride) & end) == 0;
     for (int64_t r = r0; r < r1; r++) {
-        const char *row = X->data + row_index(rows, r) * stride;
+        const char *row = data + row_index(rows, r) * stride;
         __builtin_prefetch(row);
-        if (!in_one_line) __builtin_prefetch(row + bytes - 1);
+        if (!in_one_line) __builtin_prefetch(row + end);
+        if (labels) __builtin_prefetch(labels + row_index(rows, r));
     }
-    for (int64_t r = r0; labels && r < r1; r++) __builtin_prefetch(labels + row_index(rows, r));
 }
 
 static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fnn_input *X,

@@ -54,10 +54,11 @@ static ALWAYS_INLINE void turned_product(const int n_out, const real *W, const r
     vec sum[FEW];
 #pragma GCC unroll 4
     for (int o = 0; o < n_out; o++) sum[o] = v_set1(W[n_out * VL + o]);
-    for (int k = 0; k < n_in; k++)
+    for (int k = 0; k < n_in; k++) {
+        const vec h = v_load_once(hT + k * VL);
 #pragma GCC unroll 4
-        for (int o = 0; o < n_out; o++)
-            sum[o] = v_fma(v_load(hT + k * VL), v_set1(W[o * VL + k]), sum[o]);
+        for (int o = 0; o < n_out; o++) sum[o] = v_fma(h, v_set1(W[o * VL + k]), sum[o]);
+    }
 #pragma GCC unroll 4
     for (int o = 0; o < n_out; o++) v_store(a + o * VL, sum[o]);
 }
@@ -90,11 +91,11 @@ static ALWAYS_INLINE void turned_sums(const int n_out, const fnn_layer *layer, c
                                       const fnn_activity *below, finish_row *finish, int64_t n,
                                       real *g) {
     const real *h = below->h.data;
-    real *dh = below->delta.data, bias[VL] = {0};
-    vec W[FEW], sum[FEW];
+    real *dh = below->delta.data, row[VL] = {0};
+    vec W[FEW], sum[FEW], bias[FEW]; /* of the latter all lanes are alike */
 #pragma GCC unroll 4
     for (int o = 0; o < n_out; o++)
-        W[o] = v_load((const real *)layer->W.data + o * VL), sum[o] = v_set1(0);
+        W[o] = v_load((const real *)layer->W.data + o * VL), sum[o] = bias[o] = v_set1(0);
     for (int64_t r = 0; r < n; r += VL, delta += FEW * VL)
         for (int i = 0; i < smaller(VL, n - r); i++, h += VL) {
             vec below_sum = v_set1(0);
@@ -103,14 +104,17 @@ static ALWAYS_INLINE void turned_sums(const int n_out, const fnn_layer *layer, c
                 const vec d = v_set1(delta[o * VL + i]);
                 if (finish) below_sum = v_fma(d, W[o], below_sum);
                 sum[o] = v_fma(d, v_load(h), sum[o]);
-                bias[o] += delta[o * VL + i];
+                bias[o] = v_add(bias[o], d);
             }
             if (finish) v_store(dh, finish(below_sum, h)), dh += VL;
         }
 #pragma GCC unroll 4
-    for (int o = 0; o < n_out; o++) /* padding of h may be other than zero; that of W stays zero */
+    for (int o = 0; o < n_out; o++) {
+        /* padding of h may be other than zero; that of W stays zero */
         v_store(g + o * VL, v_first(sum[o], (int)layer->n_in, v_set1(0)));
-    v_store(g + n_out * VL, v_load(bias));
+        v_store_n(row + o, bias[o], 1);
+    }
+    v_store(g + n_out * VL, v_load(row));
 }
 
 static ALWAYS_INLINE void turned_sums_of(const fnn_layer *layer, const real *delta,

@@ -1,5 +1,5 @@
-/* Prints checksums of what the kernels of one instruction set and dtype compute: every activation on a grid, every
- * loss and its delta, then weights and losses after every optimizer's steps on a small network, without and with
+/* Prints checksums of what the kernels of one instruction set and dtype compute: an epoch's order, every activation on
+ * a grid, every loss and its delta, then weights and losses after every optimizer's steps on a small network, without and with
  * dropout and clipping. Equal output means equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
@@ -68,6 +68,19 @@ static void look_for_zeros(fnn_activity *x) {
     int64_t panels = (x->h.cols + kernels->NR - 1) / kernels->NR;
     x->h.nonzero = calloc((size_t)(panels * x->h.rows), sizeof(uint64_t));
     x->delta.nonzero = x->h.nonzero;
+}
+
+/* Fewer rows than are shuffled together, some more, and so many that all instruction sets do it. */
+static void orders(void) {
+    static const int64_t LENGTHS[] = {1, 7, 1000, (1 << 20) + 99};
+    for (int i = 0; i < 4; i++) {
+        const int64_t n = LENGTHS[i];
+        int64_t *rows = malloc((size_t)n * sizeof *rows);
+        for (int64_t r = 0; r < n; r++) rows[r] = r;
+        kernels->shuffle(rows, n, 12345678901234567u);
+        print_checksum("order", i, rows, (size_t)n * sizeof *rows / item);
+        free(rows);
+    }
 }
 
 static void activations(void) {
@@ -272,6 +285,7 @@ int main(int argc, char **argv) {
     item = is_f64 ? 8 : 4;
     kernels = fnn_kernels_for(argv[1], is_f64);
     if (!kernels) return 1;
+    orders();
     activations();
     losses();
     for (int rule = 0; rule < FNN_N_RULES; rule++) {
