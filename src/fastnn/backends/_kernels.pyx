@@ -19,8 +19,11 @@ cnp.import_array()
 cdef int FEW_SQUARES = 8
 
 # Where either side of a product is narrower, looking for zeros costs more than it saves; and so it
-# does where dropout alone makes them, at this rate or below.
+# does where dropout alone makes them, at this rate or below. Behind a hidden layer it costs less,
+# with vectors of so many lanes.
 cdef int LEAST_WIDTH = 96
+cdef int LEAST_WIDTH_OF_TWO = 64
+cdef int LEAST_LANES = 8
 cdef double LEAST_RATE = 0.25
 # Activations whose g' is known from the sign of h, which dropout leaves where it matters.
 SLOPE_BY_SIGN = ("identity", "relu", "leaky_relu")
@@ -91,13 +94,16 @@ cdef class Kernels:
         """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
         cdef int64_t NR = self.table.NR, VL = self.table.VL
         blocks, panels = (n_in + NR - 1) // NR, (n_out + NR - 1) // NR
-        # few squares are left alone, so that threads find some to share
-        size = 1 if blocks * panels <= FEW_SQUARES else self.table.group - 1
+        height = width = self.table.group - 1
+        if blocks * panels <= FEW_SQUARES:
+            # left alone, so that threads find some to share; but a row of dW that leaves zeros out
+            # had better have both of two panels
+            height, width = 1, 2 if panels == 2 else 1
         return [
-            (fnn_tile(block, min(size, blocks - block), panel, min(size, panels - panel)),
-             (min(n_in, (block + size) * NR) - block * NR + 1)
-             * ((min(n_out, (panel + size) * NR) - panel * NR + VL - 1) // VL))
-            for panel in range(0, panels, size) for block in range(0, blocks, size)
+            (fnn_tile(block, min(height, blocks - block), panel, min(width, panels - panel)),
+             (min(n_in, (block + height) * NR) - block * NR + 1)
+             * ((min(n_out, (panel + width) * NR) - panel * NR + VL - 1) // VL))
+            for panel in range(0, panels, width) for block in range(0, blocks, height)
         ]
 
     cdef size_t matrix_size(self, const fnn_matrix *X) noexcept:
@@ -141,7 +147,7 @@ cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threa
             x.delta = kernels.matrix(memory, rows, width)
         if name and needs_a(name, rates[k]):
             x.a = kernels.matrix(memory, rows, width)
-        if skip_zeros and k < n_layers and may_have_zeros(network, k, rates[k]):
+        if skip_zeros and k < n_layers and may_have_zeros(kernels, network, k, rates[k]):
             kernels.look_for_zeros(memory, &x.h)
             if name == "relu":
                 x.delta.nonzero = x.h.nonzero  # h = 0 only where g' = 0, or dropped
@@ -167,13 +173,17 @@ cdef bint needs_a(str activation, double rate):
     return activation not in ACTIVATIONS or fnn_needs_a(ACTIVATIONS.index(activation))
 
 
-cdef bint may_have_zeros(network, int k, double rate):
+cdef bint may_have_zeros(Kernels kernels, network, int k, double rate):
     """Whether h_k may have many zeros, and is wide enough, as a neighbour is, to gain by it."""
-    cdef int width = network.layer_sizes[k], above = network.layer_sizes[k + 1]
+    cdef int width = network.layer_sizes[k], above = network.layer_sizes[k + 1], below
     if k == 0:
         return min(width, above) >= LEAST_WIDTH
-    many = network.activations[k - 1] == "relu" or rate > LEAST_RATE
-    return many and width >= LEAST_WIDTH and max(network.layer_sizes[k - 1], above) >= LEAST_WIDTH
+    if network.activations[k - 1] != "relu" and rate <= LEAST_RATE:
+        return False
+    if kernels.table.VL >= LEAST_LANES and min(width, above) >= LEAST_WIDTH_OF_TWO:
+        return True
+    below = network.layer_sizes[k - 1]
+    return width >= LEAST_WIDTH and max(below, above) >= LEAST_WIDTH
 
 
 cdef bint is_ready(object X, int64_t n_in) noexcept:
