@@ -1,6 +1,7 @@
 /* The kernels of one instruction set and dtype: compiled once for each, with FNN_AVX512, FNN_AVX2,
  * FNN_NEON or none, FNN_F64 or not, and FNN_TABLE, the name of the table it exports. */
 #include "activations.h"
+#include "backward.h"
 #include "dropout.h"
 #include "narrow.h"
 #include "row.h"
@@ -190,7 +191,12 @@ static void backward(const fnn_layer *layer, const fnn_matrix *delta,
                      fnn_activity *below, int64_t r0, int64_t r1) {
     const finish_context context = {activation_below, dropout_below, below};
     const fnn_matrix *dh = &below->delta;
-    if (has_many_zeros(delta, dh, r0, r1))
+    const int skip_zeros = has_many_zeros(delta, dh, r0, r1);
+    if (!layer->Wt.data && skip_zeros)
+        transposed_product_of_nonzero(delta, layer, dh, r0, r1, finish_backward, &context);
+    else if (!layer->Wt.data)
+        transposed_product(delta, layer, dh, r0, r1, finish_backward, &context);
+    else if (skip_zeros)
         product_of_nonzero(delta, &layer->Wt, layer->shared, layer->n_out, 0, dh, r0, r1,
                            finish_backward, &context);
     else

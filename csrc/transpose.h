@@ -2,7 +2,7 @@
 #ifndef FNN_TRANSPOSE_H
 #define FNN_TRANSPOSE_H
 
-#include "simd.h"
+#include "gemm.h"
 
 /* x[j][i] = x[i][j]: log2(VL) rounds of interleaving row i with row i + VL/2. */
 static ALWAYS_INLINE void transpose_lanes(vec x[VL]) {
@@ -40,6 +40,15 @@ static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int r
         transpose_to(FEW, in, ld_in, rows, out, ld_out, n);
     else
         transpose_to(VL, in, ld_in, rows, out, ld_out, n);
+}
+
+/* out[j][i] = in[i][j], all of it within one block and one panel. */
+static void transpose(const real *in, int64_t ld_in, int64_t rows, int64_t cols, real *out,
+                      int64_t ld_out) {
+    for (int64_t i = 0; i < rows; i += VL)
+        for (int64_t j = 0; j < cols; j += VL)
+            transpose_vectors(in + i * ld_in + j, ld_in, (int)smaller(VL, rows - i),
+                              out + j * ld_out + i, ld_out, (int)smaller(VL, cols - j));
 }
 
 #endif

@@ -13,15 +13,6 @@ enum { SQUARE = (NR + 1) * NR };
 /* To transpose a square of weights costs as much as so many rows of the batch, in the micro-kernel. */
 enum { TRANSPOSE = 7 };
 
-/* out[j][i] = in[i][j], all of it within one block and one panel. */
-static void transpose(const real *in, int64_t ld_in, int64_t rows, int64_t cols, real *out,
-                      int64_t ld_out) {
-    for (int64_t i = 0; i < rows; i += VL)
-        for (int64_t j = 0; j < cols; j += VL)
-            transpose_vectors(in + i * ld_in + j, ld_in, (int)smaller(VL, rows - i),
-                              out + j * ld_out + i, ld_out, (int)smaller(VL, cols - j));
-}
-
 static void copy_rows(real *to, const real *from, int64_t rows, int64_t vectors, int64_t ld) {
     for (int64_t r = 0; r < rows; r++)
         memcpy(to + r * ld, from + r * ld, (size_t)(vectors * VL) * sizeof(real));

@@ -168,7 +168,7 @@ static void build_layer(network *net, int k) {
     layer->shared = (int)(net->choice % 2);
     layer->activation.kind = k < LAYERS - 1 ? (int)(net->choice % (FNN_MISH + 1)) : FNN_IDENTITY;
     layer->W = matrix(n_in + 1, n_out);
-    if (k > 0) layer->Wt = matrix(n_out, n_in);
+    if (k > 0 && (net->is_small || net->choice / 3 % 2)) layer->Wt = matrix(n_out, n_in);
     if (net->step.rule != FNN_SGD) layer->state[0] = matrix(n_in + 1, n_out).data;
     if (net->step.rule == FNN_ADAM || net->step.rule == FNN_RMSPROP_MOMENTUM)
         layer->state[1] = matrix(n_in + 1, n_out).data;

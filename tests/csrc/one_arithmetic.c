@@ -157,7 +157,7 @@ static void build(fnn_layer *layers, fnn_activity *x, int activation, int regula
             .n_in = n_in, .n_out = n_out, .activation = {.kind = k < LAYERS - 1 ? activation : 0}};
         layers[k].shared = activation % 2;
         layers[k].W = matrix(n_in + 1, n_out);
-        layers[k].Wt = matrix(n_out, n_in);
+        if (k != 1 || regularised) layers[k].Wt = matrix(n_out, n_in);
         layers[k].state[0] = matrix(n_in + 1, n_out).data;
         layers[k].state[1] = matrix(n_in + 1, n_out).data;
         layers[k].learning_rate_factor = 1 - 0.1 * k;

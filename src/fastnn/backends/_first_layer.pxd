@@ -20,6 +20,7 @@ cdef class FirstLayer:
     cdef first_layer shared
     cdef int _take_share(self, int thread, int64_t begin, int64_t end, bint bits_of_h) except -1
     cdef first_layer *open(self, const fnn_layer *layers, const fnn_activity *activity) noexcept
+    cdef void _cut_above(self, fnn_layer *above, const column_share *share) noexcept
     cdef void _cut(self, fnn_matrix *X, const column_share *share) noexcept
     cdef void _cut_like_W(self, void **data, const fnn_matrix *X,
                           const column_share *share) noexcept

@@ -85,12 +85,20 @@ cdef class FirstLayer:
             for k in range(2):
                 self._cut_like_W(&share.layer.state[k], &layers[0].W, share)
             self._cut_like_W(&share.layer.gradient, &layers[0].W, share)
-            self._cut(&share.above.Wt, share)
+            self._cut_above(&share.above, share)
             self._cut(&share.out.a, share)
             self._cut(&share.out.h, share)
             self._cut(&share.out.delta, share)
             share.out.h.nonzero = share.out.delta.nonzero = share.nonzero
         return &self.shared
+
+    cdef void _cut_above(self, fnn_layer *above, const column_share *share) noexcept:
+        """Of the layer above, what dh of the share's columns needs."""
+        if above.Wt.data != NULL:
+            self._cut(&above.Wt, share)
+        else:
+            above.n_in = share.n
+            above.W.data = <char *> above.W.data + share.begin * above.W.ld * self.kernels.itemsize
 
     cdef void _cut(self, fnn_matrix *X, const column_share *share) noexcept:
         """The share's columns of X, as a matrix of their own."""

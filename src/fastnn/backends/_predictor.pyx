@@ -31,6 +31,9 @@ cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
+# Narrow layers keep W transposed beside W: small networks and two layers apart need it. To others it
+# costs more to read what another core wrote than to transpose W where dh is computed.
+cdef int WIDEST_WITH_COPY = 16
 
 
 cdef class Predictor:
@@ -52,8 +55,9 @@ cdef class Predictor:
         self.memory = Memory()
         self.layers = <fnn_layer *> self.memory.take(self.n_layers * sizeof(fnn_layer))
         for k in range(self.n_layers):
-            self.layers[k] = self.kernels.layer(self.memory, network.layer_sizes[k],
-                                                network.layer_sizes[k + 1], k > 0)
+            n_in, n_out = network.layer_sizes[k], network.layer_sizes[k + 1]
+            self.layers[k] = self.kernels.layer(self.memory, n_in, n_out,
+                                                k > 0 and min(n_in, n_out) <= WIDEST_WITH_COPY)
             self.layers[k].activation = self._activation(k)
 
     cdef fnn_activation _activation(self, int k) except *:

@@ -1,0 +1,78 @@
+/* dh = delta W transposed, for a layer that keeps no transposed copy of W: blocks of it are made as they
+ * are needed. Each costs as much as 7 rows of the batch do in the product, and saves memory, a write and
+ * a read of it in every step. The same chains of multiply-adds as with the copy. */
+#ifndef FNN_BACKWARD_H
+#define FNN_BACKWARD_H
+
+#include "transpose.h"
+#include "zeros.h"
+
+enum { TRANSPOSED_ROWS = 4 * NR }; /* at most at once, in the first-level cache or near it */
+
+/* What Wt has of outputs k to k + rows, by the inputs of block p, in rows of NR. */
+static void transposed_rows(const fnn_layer *layer, int64_t k, int64_t rows, int64_t p, real *out) {
+    const fnn_matrix *W = &layer->W;
+    for (int64_t end = k + rows; k < end; k += NR, out += NR * NR)
+        transpose(at(W, k / NR, p * NR), W->ld, smaller(NR, layer->n_in - p * NR),
+                  smaller(NR, end - k), out, NR);
+}
+
+/* As `product`, with that for B. */
+static ALWAYS_INLINE void transposed_product(const fnn_matrix *A, const fnn_layer *layer,
+                                             const fnn_matrix *C, int64_t r0, int64_t r1,
+                                             finish_panel *finish, const void *context) {
+    real B[TRANSPOSED_ROWS * NR];
+    const int64_t K = layer->n_out;
+    broadcast_operand a = rows_of(A, r0);
+    const real *first = a.data;
+    for (int64_t p = 0; p < count_panels(C); p++) {
+        for (int64_t k = 0; k < K; k += TRANSPOSED_ROWS) {
+            const int64_t rows = smaller(TRANSPOSED_ROWS, K - k);
+            transposed_rows(layer, k, rows, p, B);
+            a.data = first + k / NR * a.jump;
+            tiles_of_rows(panel_vectors(C, p), r1 - r0, a, rows, (streamed_operand){B, NR, NULL},
+                          at(C, p, r0), C->ld, k ? FROM_C : FROM_ZERO, NULL);
+        }
+        finish(context, p, r0, r1);
+    }
+}
+
+/* As `product_of_nonzero`. */
+static ALWAYS_INLINE void transposed_product_of_nonzero(const fnn_matrix *A, const fnn_layer *layer,
+                                                        const fnn_matrix *C, int64_t r0, int64_t r1,
+                                                        finish_panel *finish, const void *context) {
+    real B[LARGEST_GROUP * NR * NR];
+    const fnn_matrix *W = &layer->W;
+    const int look_ahead = layer->shared || matrix_bytes(W) > KEPT_IN_CACHE;
+    int64_t panels;
+    for (int64_t p = 0; p < count_panels(C); p += panels) {
+        panels = group_size(count_panels(C) - p);
+        nonzero_terms t = {.rs = A->ld,
+                           .cs = 1,
+                           .B = B,
+                           .ldb = NR,
+                           .b_panel = NR * NR,
+                           .from = zero_row,
+                           .C = at(C, p, r0),
+                           .ldc = C->ld,
+                           .c_panel = panel_size(C),
+                           .next = {.ld = W->ld,
+                                    .panel = NR * W->ld,
+                                    .rows = layer->n_in - p * NR,
+                                    .apart = NR,
+                                    .vectors = NV}};
+        for (int64_t k = 0; k < count_panels(A); k++) {
+            for (int64_t q = 0; q < panels; q++)
+                transposed_rows(layer, k * NR, smaller(NR, layer->n_out - k * NR), p + q,
+                                B + q * NR * NR);
+            t.bits = A->nonzero + k * A->rows + r0;
+            t.a = at(A, k, r0);
+            t.next.arrays[0] = look_ahead && k + 1 < count_panels(A) ? at(W, k + 1, p * NR) : NULL;
+            sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
+            t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
+        }
+        for (int64_t q = p; q < p + panels; q++) finish(context, q, r0, r1);
+    }
+}
+
+#endif
