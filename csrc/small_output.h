@@ -85,8 +85,7 @@ static ALWAYS_INLINE void turned_forward(const fnn_layer *layer, const real *h_i
 }
 
 /* Sums over n rows: dW, turned, and below it the bias's gradient. With `finish` also delta of the
- * layer below, which needs the same two numbers of every row: to take them once, while one hides the
- * other's latency, halves the time. */
+ * layer below: both need the same of every row, and one hides the other's latency. */
 static ALWAYS_INLINE void turned_sums(const int n_out, const fnn_layer *layer, const real *delta,
                                       const fnn_activity *below, finish_row *finish, int64_t n,
                                       real *g) {

@@ -31,8 +31,8 @@ cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
-# Narrow layers keep W transposed beside W: small networks and two layers apart need it. To others it
-# costs more to read what another core wrote than to transpose W where dh is computed.
+# Narrow layers keep W transposed beside W: small networks and two layers apart need it. In others
+# it costs more to read what another core wrote than to transpose W where dh is computed.
 cdef int WIDEST_WITH_COPY = 16
 
 
