@@ -43,7 +43,7 @@ static ALWAYS_INLINE void transposed_product_of_nonzero(const fnn_matrix *A, con
                                                         finish_panel *finish, const void *context) {
     real B[LARGEST_GROUP * NR * NR];
     const fnn_matrix *W = &layer->W;
-    const int look_ahead = layer->shared || matrix_bytes(W) > KEPT_IN_CACHE;
+    const int look_ahead = looks_ahead(W, layer->shared);
     int64_t panels;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);
@@ -65,11 +65,8 @@ static ALWAYS_INLINE void transposed_product_of_nonzero(const fnn_matrix *A, con
             for (int64_t q = 0; q < panels; q++)
                 transposed_rows(layer, k * NR, smaller(NR, layer->n_out - k * NR), p + q,
                                 B + q * NR * NR);
-            t.bits = A->nonzero + k * A->rows + r0;
-            t.a = at(A, k, r0);
             t.next.arrays[0] = look_ahead && k + 1 < count_panels(A) ? at(W, k + 1, p * NR) : NULL;
-            sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
-            t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
+            add_block(&t, A, k, group_vectors(C, p, panels), r0, r1);
         }
         for (int64_t q = p; q < p + panels; q++) finish(context, q, r0, r1);
     }

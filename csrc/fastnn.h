@@ -111,8 +111,8 @@ typedef struct {
 } fnn_activation;
 
 /* One dense layer. W holds W_k transposed, (n_in + 1, n_out): row n_in is the bias. Wt holds W_k,
- * (n_out, n_in), for dh; where its data is NULL, dh is computed from W. The first layer has none. The optimizer's state and gradient lie as W.data
- * does; each may be NULL where nothing uses it. */
+ * (n_out, n_in), for dh; where its data is NULL, dh is computed from W. The first layer has none. The
+ * optimizer's state and gradient lie as W.data does; each may be NULL where nothing uses it. */
 typedef struct {
     int64_t n_in, n_out;
     fnn_activation activation;

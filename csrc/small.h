@@ -39,14 +39,13 @@ static ALWAYS_INLINE int small_gather(const fnn_input *X, fnn_rows rows, fnn_mat
 
 static ALWAYS_INLINE void small_forward(const fnn_layer *layer, const real *h_in, fnn_activity *out,
                                         int64_t n) {
-    const small_operand A = {h_in, VL, 1};
     const real *W = layer->W.data;
     real *h = out->h.data, *a = out->a.data ? out->a.data : h;
     const vec b = v_load(W + layer->n_in * VL);
     if (layer->activation.kind == FNN_RELU) {
-        small_product(A, W, layer->n_in, b, with_relu, h, h, n);
+        small_product(h_in, W, layer->n_in, b, with_relu, h, h, n);
     } else {
-        small_product(A, W, layer->n_in, b, as_summed, a, a, n);
+        small_product(h_in, W, layer->n_in, b, as_summed, a, a, n);
         if (layer->activation.kind != FNN_IDENTITY) activation(layer->activation, a, h, n, 1, VL);
     }
 }
@@ -117,12 +116,13 @@ static int small_step(fnn_layer *layers, int n_layers, fnn_activity *x, const fn
         loss(y, rows, inverse_n, &x[n_layers], 0, n, losses);
     small_fetch(X, y, rows, (int)layers[0].n_in, n, n + n_next); /* while the loss is waited for */
     if (turned) {
-        turned_backward(last, delta, layers[top > 0 ? top - 1 : 0].activation, &x[top], n, step);
+        turned_backward(last, delta, top > 0 ? &layers[top - 1].activation : NULL, &x[top], n,
+                        step);
         top--;
     }
     for (int k = top; k > 0; k--)
-        small_delta((small_operand){x[k + 1].delta.data, VL, 1}, layers[k].Wt.data, layers[k].n_out,
-                    layers[k - 1].activation, &x[k], 0, n);
+        small_delta(x[k + 1].delta.data, layers[k].Wt.data, layers[k].n_out,
+                    layers[k - 1].activation, &x[k], n);
     for (int k = 0; k <= top; k++)
         small_update(&layers[k], x[k].h.data, x[k + 1].delta.data, n, step);
     return 1;

@@ -127,19 +127,19 @@ static ALWAYS_INLINE void turned_sums_of(const fnn_layer *layer, const real *del
     }
 }
 
-/* `below` is what the layer has for its input: delta only if that is not X. */
+/* `below` is what the layer has for its input; activation_below is NULL where that is X. */
 static ALWAYS_INLINE void turned_backward(fnn_layer *layer, const real *delta,
-                                          fnn_activation activation_below,
+                                          const fnn_activation *activation_below,
                                           const fnn_activity *below, int64_t n,
                                           const fnn_step *step) {
     real g[(FEW + 1) * VL], *dh = below->delta.data;
-    if (!dh) {
+    if (!activation_below) {
         turned_sums_of(layer, delta, below, NULL, n, g);
-    } else if (activation_below.kind == FNN_RELU) {
+    } else if (activation_below->kind == FNN_RELU) {
         turned_sums_of(layer, delta, below, times_relu_d, n, g);
     } else {
         turned_sums_of(layer, delta, below, as_summed, n, g);
-        times_derivative(activation_below, below->a.data ? below->a.data : below->h.data, dh, n, 1,
+        times_derivative(*activation_below, below->a.data ? below->a.data : below->h.data, dh, n, 1,
                          VL);
     }
     small_optimize(layer, g, layer->n_out, step);

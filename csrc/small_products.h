@@ -7,12 +7,6 @@
 
 enum { SMALL_TILE = 8 }; /* chains in flight */
 
-/* Element (r, k) is data[r * rs + k * cs]. */
-typedef struct {
-    const real *data;
-    int64_t rs, cs;
-} small_operand;
-
 /* What is done to a row of sums before it is stored; `h` lies as the sums do. */
 typedef vec finish_row(vec sum, const real *h);
 
@@ -22,8 +16,8 @@ static ALWAYS_INLINE vec times_relu_d(vec sum, const real *h) {
     return v_mul(sum, relu_d(v_load(h)));
 }
 
-/* m rows of C = start + A B, B (K, VL). */
-static ALWAYS_INLINE void small_tile(const int m, small_operand A, const real *B, int64_t K,
+/* m rows of C = start + A B, B (K, VL), A in rows of VL. */
+static ALWAYS_INLINE void small_tile(const int m, const real *A, const real *B, int64_t K,
                                      vec start, finish_row *finish, const real *h, real *C) {
     vec sum[SMALL_TILE];
 #pragma GCC unroll 8
@@ -31,29 +25,28 @@ static ALWAYS_INLINE void small_tile(const int m, small_operand A, const real *B
     for (int64_t k = 0; k < K; k++, B += VL) {
         const vec b = v_load(B);
 #pragma GCC unroll 8
-        for (int i = 0; i < m; i++) sum[i] = v_fma(v_set1(A.data[i * A.rs + k * A.cs]), b, sum[i]);
+        for (int i = 0; i < m; i++) sum[i] = v_fma(v_set1(A[i * VL + k]), b, sum[i]);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < m; i++) v_store(C + i * VL, finish(sum[i], h + i * VL));
 }
 
-static ALWAYS_INLINE void small_product(small_operand A, const real *B, int64_t K, vec start,
+static ALWAYS_INLINE void small_product(const real *A, const real *B, int64_t K, vec start,
                                         finish_row *finish, const real *h, real *C, int64_t rows) {
     const real *end = C + rows * VL;
-    for (; C + SMALL_TILE * VL <= end; A.data += SMALL_TILE * A.rs, h += SMALL_TILE * VL)
+    for (; C + SMALL_TILE * VL <= end; A += SMALL_TILE * VL, h += SMALL_TILE * VL)
         small_tile(SMALL_TILE, A, B, K, start, finish, h, C), C += SMALL_TILE * VL;
-    for (; C + 4 * VL <= end; A.data += 4 * A.rs, h += 4 * VL)
+    for (; C + 4 * VL <= end; A += 4 * VL, h += 4 * VL)
         small_tile(4, A, B, K, start, finish, h, C), C += 4 * VL;
-    for (; C < end; A.data += A.rs, h += VL) small_tile(1, A, B, K, start, finish, h, C), C += VL;
+    for (; C < end; A += VL, h += VL) small_tile(1, A, B, K, start, finish, h, C), C += VL;
 }
 
 /* dh = delta Wt for n rows, then delta of the layer below in its place. */
-static ALWAYS_INLINE void small_delta(small_operand delta, const real *Wt, int64_t n_out,
+static ALWAYS_INLINE void small_delta(const real *delta, const real *Wt, int64_t n_out,
                                       fnn_activation activation, const fnn_activity *below,
-                                      int64_t r0, int64_t n) {
-    const real *h = (real *)below->h.data + r0 * VL;
-    const real *a = below->a.data ? (real *)below->a.data + r0 * VL : h;
-    real *dh = (real *)below->delta.data + r0 * VL;
+                                      int64_t n) {
+    const real *h = below->h.data, *a = below->a.data ? below->a.data : h;
+    real *dh = below->delta.data;
     if (activation.kind == FNN_RELU) {
         small_product(delta, Wt, n_out, v_set1(0), times_relu_d, h, dh, n);
     } else {

@@ -206,8 +206,23 @@ static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, 
     return density(A, 0, count_panels(A), r0, r1) < DENSE;
 }
 
-/* C[r0:r1] of panels p and following, from the bias or zero on. To look ahead is to fetch a block of B
- * while the one before is multiplied. */
+/* Whether a block of B is fetched while the one before is multiplied: where B may lie in another core's
+ * cache, or is more than this core's second-level one keeps from step to step. Elsewhere that would cost
+ * a tenth of the time. */
+static ALWAYS_INLINE int looks_ahead(const fnn_matrix *B, int shared) {
+    return shared || matrix_bytes(B) > KEPT_IN_CACHE;
+}
+
+/* Panel k of A, rows r0:r1, times the block t->B, added to what t->C has from then on. */
+static ALWAYS_INLINE void add_block(nonzero_terms *t, const fnn_matrix *A, int64_t k, int nv,
+                                    int64_t r0, int64_t r1) {
+    t->bits = A->nonzero + k * A->rows + r0;
+    t->a = at(A, k, r0);
+    sum_nonzero_terms(nv, t, r1 - r0);
+    t->from = t->C, t->ld_from = t->ldc, t->from_panel = t->c_panel;
+}
+
+/* C[r0:r1] of panels p and following, from the bias or zero on. */
 static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, int64_t K,
                                      int has_bias, const fnn_matrix *C, int64_t p, int64_t panels,
                                      int64_t r0, int64_t r1, int look_ahead) {
@@ -222,23 +237,18 @@ static ALWAYS_INLINE void sum_panels(const fnn_matrix *A, const fnn_matrix *B, i
                        .c_panel = panel_size(C),
                        .next = {.ld = B->ld, .panel = panel_size(B), .rows = NR, .vectors = NV}};
     for (int64_t k = 0; k < count_panels(A); k++) {
-        t.bits = A->nonzero + k * A->rows + r0;
-        t.a = at(A, k, r0);
         t.B = at(B, p, k * NR);
         t.next.arrays[0] = look_ahead && k + 1 < count_panels(A) ? t.B + NR * B->ld : NULL;
-        sum_nonzero_terms(group_vectors(C, p, panels), &t, r1 - r0);
-        t.from = t.C, t.ld_from = t.ldc, t.from_panel = t.c_panel;
+        add_block(&t, A, k, group_vectors(C, p, panels), r0, r1);
     }
 }
 
-/* What `product` computes, for an A with many zeros. Where B may lie in another core's cache, or is
- * more than this core's second-level one keeps from step to step, it is fetched ahead; elsewhere that
- * would cost a tenth of the time. */
+/* What `product` computes, for an A with many zeros. */
 static ALWAYS_INLINE void product_of_nonzero(const fnn_matrix *A, const fnn_matrix *B, int shared,
                                              int64_t K, int has_bias, const fnn_matrix *C,
                                              int64_t r0, int64_t r1, finish_panel *finish,
                                              const void *context) {
-    const int look_ahead = shared || matrix_bytes(B) > KEPT_IN_CACHE;
+    const int look_ahead = looks_ahead(B, shared);
     int64_t panels;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);

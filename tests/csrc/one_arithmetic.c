@@ -1,6 +1,6 @@
 /* Prints checksums of what the kernels of one instruction set and dtype compute: an epoch's order, every activation on
- * a grid, every loss and its delta, then weights and losses after every optimizer's steps on a small network, without and with
- * dropout and clipping. Equal output means equal bits; compare.sh compares.
+ * a grid, every loss and its delta, then weights and losses after every optimizer's steps on a small network, without
+ * and with dropout and clipping. Equal output means equal bits; compare.sh compares.
  *
  * one_arithmetic        lists the instruction sets
  * one_arithmetic ISA f32|f64 */

@@ -19,8 +19,8 @@ cnp.import_array()
 cdef int FEW_SQUARES = 8
 
 # Where either side of a product is narrower, looking for zeros costs more than it saves; and so it
-# does where dropout alone makes them, at this rate or below. Behind a hidden layer it costs less,
-# with vectors of so many lanes.
+# does where dropout alone makes them, at this rate or below. In a hidden layer it pays from
+# LEAST_WIDTH_OF_TWO on, if the layer above is as wide and vectors have LEAST_LANES.
 cdef int LEAST_WIDTH = 96
 cdef int LEAST_WIDTH_OF_TWO = 64
 cdef int LEAST_LANES = 8

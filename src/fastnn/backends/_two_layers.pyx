@@ -25,7 +25,8 @@ cdef extern from "omp.h" nogil:
 
 
 # An output layer of so many neurons at most is done by every thread, where that work, rows times
-# width, is at most so many times the inputs: what is saved goes with them.
+# width, is at most so many times the inputs: what is saved goes with them. Not more neurons than
+# _predictor's WIDEST_WITH_COPY: its Wt is used.
 cdef int64_t MOST_OUTPUTS = 16
 cdef int64_t MOST_DONE_BY_ALL = 64
 
