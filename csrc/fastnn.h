@@ -207,11 +207,11 @@ typedef struct {
     int (*forward_lanes)(const fnn_layer *layers, int n_layers, int output, const fnn_input *X,
                          fnn_rows rows, int64_t r0, int64_t r1, void *scratch, void *f);
     /* A whole step, on row 0:n of a batch, n <= small_rows, of a network whose layers, inputs
-     * included, have at most VL neurons; returns 0, with nothing updated, if a row holds a NaN or an
+     * included, have at most small_width neurons; returns 0, with nothing updated, if a row holds a NaN or an
      * infinity. activity[0] belongs to the input. The n_next rows after n are what comes next. Before
      * the first step small_open turns the output layer's arrays as the steps need them, after the
      * last one small_close turns them back. */
-    int small_rows;
+    int small_rows, small_width;
     void (*small_open)(fnn_layer *layers, int n_layers, const fnn_targets *y);
     int (*small_step)(fnn_layer *layers, int n_layers, fnn_activity *activity, const fnn_input *X,
                       const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,

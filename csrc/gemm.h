@@ -8,15 +8,16 @@
 #include "simd.h"
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
- *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32 */
+ *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
+ * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. */
 #if defined(FNN_AVX512)
-enum { MR = 8, NV = 3 };
+enum { MR = 8, NV = 3, MOST_ROWS = 8 };
 #elif defined(FNN_AVX2)
-enum { MR = 4, NV = 3 };
+enum { MR = 4, NV = 3, MOST_ROWS = 8 };
 #elif defined(FNN_NEON)
-enum { MR = 6, NV = 3 };
+enum { MR = 6, NV = 3, MOST_ROWS = 6 };
 #else
-enum { MR = 4, NV = 4 };
+enum { MR = 4, NV = 4, MOST_ROWS = 4 };
 #endif
 enum {
     NR = NV * VL,
@@ -39,12 +40,14 @@ typedef struct {
 
 enum start { FROM_ZERO, FROM_C, FROM_BIAS };
 
+static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
  * unrolled, or GCC keeps the accumulators in memory. */
 static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K,
                                        streamed_operand B, real *C, int64_t ldc, enum start start,
                                        const real *bias) {
-    vec acc[MR][NV];
+    vec acc[MOST_ROWS][NV];
 #pragma GCC unroll 8
     for (int r = 0; r < m; r++)
 #pragma GCC unroll 4
@@ -80,27 +83,36 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
         for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
 }
 
-/* `rows` rows of C, MR at a time. */
+/* Rows of C at once, for panels of nv vectors. */
+static ALWAYS_INLINE int rows_at_once(const int nv) {
+    return (int)smaller(MR * NV / nv, MOST_ROWS);
+}
+
+/* m rows; no instance where `most` are never left. */
+static ALWAYS_INLINE void last_rows(const int m, const int most, const int nv, broadcast_operand A,
+                                    int64_t K, streamed_operand B, real *C, int64_t ldc,
+                                    enum start start, const real *bias) {
+    if (m < most) micro_kernel(m, nv, A, K, B, C, ldc, start, bias);
+}
+
+/* `rows` rows of C. */
 static ALWAYS_INLINE void tiles_of_width(const int nv, int64_t rows, broadcast_operand A, int64_t K,
                                          streamed_operand B, real *C, int64_t ldc, enum start start,
                                          const real *bias) {
-    for (; rows >= MR; rows -= MR, B.ahead = NULL) {
-        micro_kernel(MR, nv, A, K, B, C, ldc, start, bias);
-        A.data += MR * A.rs;
-        C += MR * ldc;
+    const int most = rows_at_once(nv);
+    for (; rows >= most; rows -= most, B.ahead = NULL) {
+        micro_kernel(most, nv, A, K, B, C, ldc, start, bias);
+        A.data += most * A.rs;
+        C += most * ldc;
     }
     switch (rows) {
-    case 1: micro_kernel(1, nv, A, K, B, C, ldc, start, bias); break;
-    case 2: micro_kernel(2, nv, A, K, B, C, ldc, start, bias); break;
-    case 3: micro_kernel(3, nv, A, K, B, C, ldc, start, bias); break;
-#if defined(FNN_AVX512) || defined(FNN_NEON)
-    case 4: micro_kernel(4, nv, A, K, B, C, ldc, start, bias); break;
-    case 5: micro_kernel(5, nv, A, K, B, C, ldc, start, bias); break;
-#endif
-#if defined(FNN_AVX512)
-    case 6: micro_kernel(6, nv, A, K, B, C, ldc, start, bias); break;
-    case 7: micro_kernel(7, nv, A, K, B, C, ldc, start, bias); break;
-#endif
+    case 1: last_rows(1, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 2: last_rows(2, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 3: last_rows(3, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 4: last_rows(4, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 5: last_rows(5, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 6: last_rows(6, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 7: last_rows(7, most, nv, A, K, B, C, ldc, start, bias); break;
     }
 }
 
@@ -135,7 +147,6 @@ static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, bro
     tiles(nv, rows, A, K, B, C, ldc, start, NULL);
 }
 
-static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Which of the user's rows is row r of the batch. */
 static ALWAYS_INLINE int64_t row_index(fnn_rows rows, int64_t r) {
     return rows.order ? rows.order[rows.first + r] : rows.first + r;

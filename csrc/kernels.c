@@ -332,6 +332,7 @@ const fnn_kernels FNN_TABLE = {
     forward_row,
     forward_lanes,
     SMALL_ROWS,
+    SMALL_WIDTH,
     small_open,
     small_step,
     small_close,

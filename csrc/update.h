@@ -93,7 +93,8 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
 /* One block of inputs by one panel of outputs, by the micro-kernel. */
 static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
     const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
-    const int64_t at_once = takes_over(u) ? MR : count;
+    const int64_t at_once =
+        takes_over(u) ? rows_at_once(panel_vectors(&u->layer->W, panel)) : count;
     for (int64_t i = 0; i < count; i += at_once) {
         const int64_t rows = smaller(at_once, count - i);
         own_weights(u, panel, block * NR + i, rows);

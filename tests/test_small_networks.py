@@ -1,4 +1,4 @@
-"""Networks whose layers are all at most one vector wide train by a kernel of their own.
+"""Networks whose layers are all at most one vector or two wide train by a kernel of their own.
 
 On one thread with batches of up to 64 rows; two threads, and the instruction set without vectors,
 go the general way, so that both are compared here, bit by bit.
@@ -17,6 +17,9 @@ SHAPES = [
     ((5, 7, 6), 30, 13),
     ((16, 16, 16, 16), 90, 37),
     ((16, 1), 20, 8),
+    ((9, 4), 30, 13),
+    ((12, 9, 2), 70, 21),
+    ((7, 13, 11, 8), 50, 50),
     ((1, 4, 1), 9, 1),
     ((3, 2, 2, 5), 130, 65),
 ]
@@ -44,20 +47,20 @@ def test_shapes(both_ways, shape):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(both_ways, activation):
-    both_ways(layers=(4, 8, 7, 3), n=50, batch_size=17, activation=activation)
+    both_ways(layers=(4, 8, 11, 3), n=50, batch_size=17, activation=activation)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_optimizers(both_ways, optimizer):
-    both_ways(layers=(4, 8, 2), n=50, batch_size=9, optimizer=optimizer, l2=0.01, l1=0.001)
+    both_ways(layers=(4, 8, 12, 2), n=50, batch_size=9, optimizer=optimizer, l2=0.01, l1=0.001)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses(both_ways, loss):
     for output in OUTPUTS_OF_LOSS[loss]:
-        for n_out in (1, 4, 6):
+        for n_out in (1, 4, 6, 14):
             both_ways(
-                layers=(4, 8, n_out),
+                layers=(4, 8, 10, n_out),
                 n=40,
                 batch_size=18,
                 activation="tanh",

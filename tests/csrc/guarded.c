@@ -202,9 +202,10 @@ static void try_both_ways(const network *net) {
 }
 
 static void try_case(int64_t n, int64_t n_in, int64_t width, int64_t n_out, int64_t choice) {
-    const int64_t VL = kernels->VL;
     network net = {.n = n, .sizes = {n_in, width, n_out}, .choice = choice, .is_small = 1};
-    if (n <= kernels->small_rows && n_in <= VL && width <= VL && n_out <= VL) try_both_ways(&net);
+    const int64_t most = kernels->small_width;
+    if (n <= kernels->small_rows && n_in <= most && width <= most && n_out <= most)
+        try_both_ways(&net);
     net.is_small = 0;
     net.skip_zeros = choice / 2 % 2, net.with_dropout = choice / 4 % 2;
     net.is_sparse = choice / 3 % 3 == 0, net.in_parts = choice / 5 % 2;

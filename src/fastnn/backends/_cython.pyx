@@ -79,7 +79,7 @@ def sums_of_batches(weights, const int64_t[::1] order, int64_t batch_size, int64
 cdef class Engine(Predictor):
     """See `fastnn.backends.Engine`."""
     cdef Memory state_memory
-    cdef bint is_one_vector
+    cdef bint is_narrow_enough  # for steps of one kernel
     cdef object team  # a TeamSize
     cdef Tiles tiles  # of the layers that train
     cdef int lowest  # of them
@@ -98,7 +98,7 @@ cdef class Engine(Predictor):
     cdef readonly object at_step
 
     def __cinit__(self, network, n_threads=None):
-        self.is_one_vector = max(network.layer_sizes) <= self.kernels.table.VL
+        self.is_narrow_enough = max(network.layer_sizes) <= self.kernels.table.small_width
 
     def loss_and_gradients(self, X, y, sample_weight, loss, double l2, double l1, rows=None):
         cdef training_run run
@@ -281,7 +281,7 @@ cdef class Engine(Predictor):
         self._open_targets(&run.net.y, y, sample_weight, loss)
         run.net.n_layers, run.net.output = self.n_layers, self.output
         run.losses, run.core_shares = workspace.losses, workspace.core_shares
-        run.is_small = (size == 1 and self.is_one_vector and run.step.update and self.all_train
+        run.is_small = (size == 1 and self.is_narrow_enough and run.step.update and self.all_train
                         and run.batch_size <= self.kernels.table.small_rows and not is_sparse
                         and run.net.layers[0].gradient == NULL and run.net.dropout == NULL)
         if is_sparse and run.net.lowest == 0:

@@ -103,7 +103,7 @@ cdef extern from "fastnn.h" nogil:
                             int64_t) noexcept nogil
         int (*forward_lanes)(const fnn_layer *, int, int, const fnn_input *, fnn_rows, int64_t,
                              int64_t, void *, void *) noexcept nogil
-        int small_rows
+        int small_rows, small_width
         void (*small_open)(fnn_layer *, int, const fnn_targets *) noexcept nogil
         void (*small_close)(fnn_layer *, int, const fnn_targets *) noexcept nogil
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
