@@ -89,7 +89,7 @@ static ALWAYS_INLINE vec v_exp(vec x) {
 static ALWAYS_INLINE vec v_expm1(vec x) {
     vec n, p;
     p = expm1_reduced(v_max(v_set1(-EXPM1_ONE), x), &n);
-    vec power = v_scale(v_set1(1), n);
+    vec power = v_pow2(n);
     return v_fma(power, p, v_sub(power, v_set1(1)));
 }
 

@@ -4,8 +4,10 @@
 
 #include "zeros.h"
 
-/* A W of so many bytes stays in the second-level cache beside rows of X that come in and go. */
-enum { W_IN_CACHE = 1 << 19, ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16, LINES_AHEAD = 12 };
+/* A W of so many bytes stays in the second-level cache beside rows of X that come in and go. Tiles of
+ * four rows read it too often for that. */
+enum { W_IN_CACHE = MR > 4 ? 1 << 19 : 0 };
+enum { ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16, LINES_AHEAD = 12 };
 
 /* Whether the elements of a row lie side by side as reals, and the rows at equal distances. */
 static int lies_in_place(const fnn_input *X, fnn_rows rows) {

@@ -24,7 +24,7 @@ static int gather_lanes(const fnn_input *X, fnn_rows rows, int64_t r0, int64_t n
             vec x[VL];
 #pragma GCC unroll 16
             for (int i = 0; i < VL; i++) x[i] = v_load((const real *)row[i] + c);
-            transpose_lanes(x);
+            v_transpose(x);
 #pragma GCC unroll 16
             for (int i = 0; i < VL; i++) v_store(hT + (c + i) * NR + r, x[i]);
         }

@@ -85,14 +85,14 @@ static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a,
 static ALWAYS_INLINE int v_all(mask c) { return W(movemask)(c) == (1 << VL) - 1; }
 /* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
  * for both types. */
-static ALWAYS_INLINE vec pow2(vec n) {
+static ALWAYS_INLINE vec v_pow2(vec n) {
     const real magic = (real)((int64_t)3 << (FRACTION_BITS - 1));
     __m256i whole = I(sub)(TO_INT(v_add(n, v_set1(magic))), TO_INT(v_set1(magic)));
     return TO_REAL(I(slli)(I(add)(whole, SET1_INT(EXPONENT_BIAS)), FRACTION_BITS));
 }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) {
     vec half = W(floor)(v_mul(n, v_set1(R(0.5))));
-    return v_mul(v_mul(x, pow2(half)), pow2(v_sub(n, half)));
+    return v_mul(v_mul(x, v_pow2(half)), v_pow2(v_sub(n, half)));
 }
 static ALWAYS_INLINE vec v_exponent(vec x) {
     const real magic = (real)((int64_t)3 << (FRACTION_BITS - 1));
@@ -103,11 +103,30 @@ static ALWAYS_INLINE vec v_fraction(vec x) {
     __m256i bits = _mm256_and_si256(TO_INT(x), SET1_INT(FRACTION_MASK));
     return TO_REAL(_mm256_or_si256(bits, SET1_INT(ONE_BITS)));
 }
-static ALWAYS_INLINE vec v_zip_lo(vec a, vec b) {
-    return W(permute2f128)(W(unpacklo)(a, b), W(unpackhi)(a, b), 0x20);
-}
-static ALWAYS_INLINE vec v_zip_hi(vec a, vec b) {
-    return W(permute2f128)(W(unpacklo)(a, b), W(unpackhi)(a, b), 0x31);
+/* Lanes cross a vector's middle once, at the end: that is what costs most. */
+static ALWAYS_INLINE void v_transpose(vec x[VL]) {
+    vec y[VL];
+#pragma GCC unroll 4
+    for (int i = 0; i < VL; i += 2) {
+        y[i] = W(unpacklo)(x[i], x[i + 1]);
+        y[i + 1] = W(unpackhi)(x[i], x[i + 1]);
+    }
+#ifndef FNN_F64
+#pragma GCC unroll 2
+    for (int i = 0; i < VL; i += 4) {
+        const __m256d a = _mm256_castps_pd(y[i]), b = _mm256_castps_pd(y[i + 1]);
+        const __m256d c = _mm256_castps_pd(y[i + 2]), d = _mm256_castps_pd(y[i + 3]);
+        y[i] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+        y[i + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+        y[i + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+        y[i + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+    }
+#endif
+#pragma GCC unroll 4
+    for (int i = 0; i < VL / 2; i++) {
+        x[i] = W(permute2f128)(y[i], y[i + VL / 2], 0x20);
+        x[i + VL / 2] = W(permute2f128)(y[i], y[i + VL / 2], 0x31);
+    }
 }
 
 #undef W

@@ -104,6 +104,7 @@ static ALWAYS_INLINE unsigned v_nonzero(vec v) { return CMP(v, v_set1(0), _CMP_N
 static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(mask_blend)(c, b, a); }
 static ALWAYS_INLINE int v_all(mask c) { return c == (mask)-1; }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) { return W(scalef)(x, n); }
+static ALWAYS_INLINE vec v_pow2(vec n) { return v_scale(v_set1(1), n); }
 static ALWAYS_INLINE vec v_exponent(vec x) {
     return INT_TO_REAL(I(sub)(I(srli)(TO_INT(x), FRACTION_BITS), I(set1)(EXPONENT_BIAS)));
 }

@@ -91,12 +91,12 @@ static ALWAYS_INLINE int v_all(mask c) {
 /* Not vmaxq and vminq: they treat NaN and the two zeros otherwise than v_max and v_min promise. */
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return v_select(v_less(b, a), a, b); }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return v_select(v_less(a, b), a, b); }
-static ALWAYS_INLINE vec pow2(vec n) {
+static ALWAYS_INLINE vec v_pow2(vec n) {
     return TO_REAL(SHL(I(add)(REAL_TO_INT(n), DUP_INT(EXPONENT_BIAS)), FRACTION_BITS));
 }
 static ALWAYS_INLINE vec v_scale(vec x, vec n) {
     vec half = W(rndm)(v_mul(n, v_set1(R(0.5))));
-    return v_mul(v_mul(x, pow2(half)), pow2(v_sub(n, half)));
+    return v_mul(v_mul(x, v_pow2(half)), v_pow2(v_sub(n, half)));
 }
 static ALWAYS_INLINE vec v_exponent(vec x) {
     return INT_TO_REAL(I(sub)(SHR(TO_INT(x), FRACTION_BITS), DUP_INT(EXPONENT_BIAS)));

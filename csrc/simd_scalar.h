@@ -68,6 +68,7 @@ static ALWAYS_INLINE vec v_scale(vec x, vec n) {
     real_bits half = (real_bits)n / 2;
     return x * pow2(half) * pow2((real_bits)n - half);
 }
+static ALWAYS_INLINE vec v_pow2(vec n) { return n == n ? pow2((real_bits)n) : n; }
 static ALWAYS_INLINE vec v_exponent(vec x) {
     return (real)((to_bits(x) >> FRACTION_BITS) - EXPONENT_BIAS);
 }

@@ -4,8 +4,9 @@
 
 #include "gemm.h"
 
-/* x[j][i] = x[i][j]: log2(VL) rounds of interleaving row i with row i + VL/2. */
-static ALWAYS_INLINE void transpose_lanes(vec x[VL]) {
+#if !defined(FNN_AVX2)
+/* log2(VL) rounds of interleaving row i with row i + VL/2. */
+static ALWAYS_INLINE void v_transpose(vec x[VL]) {
     vec y[VL];
 #pragma GCC unroll 4
     for (int round = 1; round < VL; round *= 2) {
@@ -18,6 +19,7 @@ static ALWAYS_INLINE void transpose_lanes(vec x[VL]) {
         for (int i = 0; i < VL; i++) x[i] = y[i];
     }
 }
+#endif
 
 enum { FEW = VL < 4 ? VL : 4 };
 
@@ -27,7 +29,7 @@ static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t l
     vec x[VL];
 #pragma GCC unroll 16
     for (int i = 0; i < VL; i++) x[i] = i < rows ? v_load(in + i * ld_in) : v_set1(0);
-    transpose_lanes(x);
+    v_transpose(x);
 #pragma GCC unroll 16
     for (int j = 0; j < most; j++)
         if (j < n) v_store(out + j * ld_out, x[j]);
