@@ -18,10 +18,9 @@ from typing import Any
 from bench import machine
 from bench.networks import QUICK_ROWS, ROWS, Case, cases_named
 from bench.peers import Peer
-from bench.report import Row, report, write_readme
+from bench.report import Row, report, write_into
 from bench.rounds import Player, Result, known_peers, play, prepare, thread_counts
 
-README = Path("README.md")
 # A turn of training is at least about so many steps: a single one says little of the next.
 STEPS_A_TURN, FLOPS_A_SECOND = 4, 2e11
 
@@ -111,10 +110,8 @@ def arguments() -> argparse.Namespace:
     add("--from", dest="source", type=Path, help="figures of an earlier --json, not measured anew")
     add("--json", type=Path, help="write all figures to this file")
     add("--plot", type=Path, help="draw the speeds into this file, SVG or PNG")
-    add("--readme", action="store_true", help=f"put summary and plot into {README}")
+    add("--into", type=Path, help="put summary and plot between the markers of this page")
     args = parser.parse_args()
-    if args.readme and not args.plot:
-        parser.error("--readme needs --plot")
     args.rounds = args.rounds or (3 if args.quick else 5)
     args.seconds = args.seconds or (0.1 if args.quick else 0.2)
     return args
@@ -161,8 +158,8 @@ def main() -> None:
         from bench.plot import draw
 
         draw(run["rows"], args.plot)
-    if args.readme:
-        write_readme(run, README, args.plot)
+    if args.into:
+        write_into(args.into, run, args.plot)
 
 
 if __name__ == "__main__":

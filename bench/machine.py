@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import fastnn
+
 
 def n_cores() -> int:
     """Cores this process may use."""
@@ -60,12 +62,20 @@ def round_trip() -> float | None:
     return float(_cython.round_trip()) if n_cores() > 1 else None
 
 
+def instruction_set() -> str:
+    """The one that fastnn takes here; "" without the compiled backend."""
+    isas = fastnn.available_isas()
+    return os.environ.get("FASTNN_ISA") or (isas[-1] if isas else "")
+
+
 def describe() -> str:
     """One line on the CPU, the Python and the load."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = models[0] if models else platform.machine()
+    isa = instruction_set()
     load = "/".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{models[0] if models else platform.machine()}, {n_cores()} cores, "
+        f"{cpu}{f' with {isa}' if isa else ''}, {n_cores()} cores, "
         f"Python {platform.python_version()}, load average {load}"
     )

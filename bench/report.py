@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -140,14 +141,17 @@ def report(run: dict[str, Any]) -> str:
     return "\n\n".join(part for part in [*summaries(rows), detail(rows), *notes] if part)
 
 
-def write_readme(run: dict[str, Any], readme: Path, plot: Path) -> None:
-    """Puts plot and summaries between the README's markers. Raises ValueError without markers."""
+def write_into(page: Path, run: dict[str, Any], plot: Path | None) -> None:
+    """Puts summaries, and the plot if there is one, between the page's markers. Raises ValueError
+    without markers.
+    """
     rows = run["rows"]
-    picture = f"![Speed of the other libraries relative to fastnn]({plot})"
+    picture = ""
+    if plot:
+        place = os.path.relpath(plot, page.parent)
+        picture = f"![Speed of the other libraries relative to fastnn]({place})"
     notes = [about(run), versions(rows), gaps(rows), load_note(rows), distance_note(rows)]
-    replace_between(
-        readme, "\n\n".join(part for part in [picture, *summaries(rows), *notes] if part)
-    )
+    replace_between(page, "\n\n".join(part for part in [picture, *summaries(rows), *notes] if part))
 
 
 def replace_between(path: Path, text: str) -> None:

@@ -20,10 +20,9 @@ cdef int FEW_SQUARES = 8
 
 # Where either side of a product is narrower, looking for zeros costs more than it saves; and so it
 # does where dropout alone makes them, at this rate or below. In a hidden layer it pays from
-# LEAST_WIDTH_OF_TWO on, if the layer above is as wide and vectors have LEAST_LANES.
+# LEAST_WIDTH_OF_TWO on, if the layer above is as wide, with AVX-512.
 cdef int LEAST_WIDTH = 96
 cdef int LEAST_WIDTH_OF_TWO = 64
-cdef int LEAST_LANES = 8
 cdef double LEAST_RATE = 0.25
 # Activations whose g' is known from the sign of h, which dropout leaves where it matters.
 SLOPE_BY_SIGN = ("identity", "relu", "leaky_relu")
@@ -180,7 +179,7 @@ cdef bint may_have_zeros(Kernels kernels, network, int k, double rate):
         return min(width, above) >= LEAST_WIDTH
     if network.activations[k - 1] != "relu" and rate <= LEAST_RATE:
         return False
-    if kernels.table.VL >= LEAST_LANES and min(width, above) >= LEAST_WIDTH_OF_TWO:
+    if kernels.isa == "avx512" and min(width, above) >= LEAST_WIDTH_OF_TWO:
         return True
     below = network.layer_sizes[k - 1]
     return width >= LEAST_WIDTH and max(below, above) >= LEAST_WIDTH
