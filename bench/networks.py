@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -110,6 +111,7 @@ CASES = (
 
 PREDICTION_BATCHES = (1, 32, 4096)
 POOL_BYTES, POOL_BATCHES = 4_000_000, 1024
+OWN_NUMBERS = 20_000_000  # of X at most, for networks that are not in the table
 
 
 def prediction(case: Case, batch_size: int) -> Case:
@@ -147,16 +149,38 @@ QUICK_ROWS = [
 ]
 
 
+def case_called(name: str) -> Case | None:
+    """The row of that name, or, where a name like 64-300-10-b32-sgd is not in the table, such a
+    training on as many samples as others have; None if it is no such name.
+    """
+    for case in ROWS + IMAGES:
+        if case.name == name:
+            return case
+    found = re.fullmatch(r"(\d+(?:-\d+)+)-b(\d+)-(sgd|adam)", name)
+    if not found:
+        return None
+    layer_sizes, batch_size = tuple(map(int, found[1].split("-"))), int(found[2])
+    n_batches = max(4, min(40_000, OWN_NUMBERS // layer_sizes[0]) // batch_size)
+    return Case(layer_sizes, batch_size, found[3], n_batches * batch_size)
+
+
 def cases_named(patterns: list[str], rows: Sequence[Case] = ROWS) -> list[Case]:
-    """The rows whose name contains one of `patterns`, all of them if there are none.
+    """The rows whose name contains one of `patterns`, all of them if there are none; behind them
+    those that `case_called` makes of the others.
 
     Raises ValueError listing the known names if a pattern matches nothing.
     """
+    others: list[Case] = []
     for pattern in patterns:
-        if not any(pattern in case.name for case in rows):
+        if any(pattern in case.name for case in rows):
+            continue
+        case = case_called(pattern)
+        if case is None:
             known = ", ".join(case.name for case in rows)
             raise ValueError(f"no row is called {pattern!r}; the rows are {known}")
-    return [case for case in rows if not patterns or any(p in case.name for p in patterns)]
+        others.append(case)
+    named = [case for case in rows if not patterns or any(p in case.name for p in patterns)]
+    return named + others
 
 
 def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every instruction set of this machine and, where aarch64-linux-gnu-gcc and qemu-aarch64 are found, NEON under
-# emulation must print the same checksums. Usage: tests/csrc/compare.sh
+# Every instruction set of this machine, AVX-512's kernels with its words written out in C where an x86 has none, and,
+# where aarch64-linux-gnu-gcc and qemu-aarch64 are found, NEON under emulation must print the same checksums.
+# Usage: tests/csrc/compare.sh
 set -euo pipefail
 # shellcheck source=tests/csrc/compile.sh
 source "$(dirname "$0")/compile.sh"
@@ -10,6 +11,15 @@ trap 'rm -rf "$build"' EXIT
 programs=()
 compile "${CC:-gcc}" "$build/native" one_arithmetic -Werror -static
 programs+=("$build/native/one_arithmetic")
+if [ "$(uname -m)" = x86_64 ] && [[ "$("$build/native/one_arithmetic")" != *avx512* ]]; then
+    cp -r "$csrc" "$build/csrc"
+    cp "$here/emulated_avx512.h" "$build/csrc/simd_avx512.h"
+    csrc=$build/csrc
+    compile "${CC:-gcc}" "$build/emulated" one_arithmetic -Werror -Wno-psabi -static -mno-avx512f \
+        '-D__builtin_cpu_supports(feature)=1'
+    programs+=("$build/emulated/one_arithmetic")
+    csrc=$here/../../csrc
+fi
 if [ "$(uname -m)" != aarch64 ]; then
     if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
         compile aarch64-linux-gnu-gcc "$build/aarch64" one_arithmetic -Werror -static
