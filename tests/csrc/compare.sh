@@ -14,11 +14,16 @@ programs+=("$build/native/one_arithmetic")
 if [ "$(uname -m)" = x86_64 ] && [[ "$("$build/native/one_arithmetic")" != *avx512* ]]; then
     cp -r "$csrc" "$build/csrc"
     cp "$here/emulated_avx512.h" "$build/csrc/simd_avx512.h"
-    csrc=$build/csrc
-    compile "${CC:-gcc}" "$build/emulated" one_arithmetic -Werror -Wno-psabi -static -mno-avx512f \
-        '-D__builtin_cpu_supports(feature)=1'
-    programs+=("$build/emulated/one_arithmetic")
-    csrc=$here/../../csrc
+    rm "$build"/native/avx512_*.o
+    emulated=("${CC:-gcc}" "${flags[@]}" -O1 -mavx2 -mfma -mbmi -mbmi2 -Wno-psabi -Werror)
+    for dtype in f32 f64; do
+        "${emulated[@]}" -DFNN_AVX512 "-DFNN_${dtype^^}" "-DFNN_TABLE=fnn_avx512_$dtype" \
+            -c "$build/csrc/kernels.c" -o "$build/native/avx512_$dtype.o" &
+    done
+    wait
+    "${emulated[@]}" -static '-D__builtin_cpu_supports(feature)=1' "$here/one_arithmetic.c" "$csrc/dispatch.c" \
+        "$build"/native/*.o -lm -o "$build/emulated"
+    programs+=("$build/emulated")
 fi
 if [ "$(uname -m)" != aarch64 ]; then
     if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null; then
