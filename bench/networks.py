@@ -149,16 +149,14 @@ QUICK_ROWS = [
 ]
 
 
-def case_called(name: str) -> Case | None:
-    """The row of that name, or, where a name like 64-300-10-b32-sgd is not in the table, such a
-    training on as many samples as others have; None if it is no such name.
+def other_case(name: str, rows: Sequence[Case]) -> Case:
+    """Training of a network that is not in the table, called as rows are, 64-300-10-b32-sgd, on
+    as many samples as others have. Raises ValueError listing the rows if it is no such name.
     """
-    for case in ROWS + IMAGES:
-        if case.name == name:
-            return case
     found = re.fullmatch(r"(\d+(?:-\d+)+)-b(\d+)-(sgd|adam)", name)
     if not found:
-        return None
+        known = ", ".join(case.name for case in rows)
+        raise ValueError(f"no row is called {name!r}; the rows are {known}")
     layer_sizes, batch_size = tuple(map(int, found[1].split("-"))), int(found[2])
     n_batches = max(4, min(40_000, OWN_NUMBERS // layer_sizes[0]) // batch_size)
     return Case(layer_sizes, batch_size, found[3], n_batches * batch_size)
@@ -166,21 +164,11 @@ def case_called(name: str) -> Case | None:
 
 def cases_named(patterns: list[str], rows: Sequence[Case] = ROWS) -> list[Case]:
     """The rows whose name contains one of `patterns`, all of them if there are none; behind them
-    those that `case_called` makes of the others.
-
-    Raises ValueError listing the known names if a pattern matches nothing.
+    what `other_case` makes of patterns that match nothing.
     """
-    others: list[Case] = []
-    for pattern in patterns:
-        if any(pattern in case.name for case in rows):
-            continue
-        case = case_called(pattern)
-        if case is None:
-            known = ", ".join(case.name for case in rows)
-            raise ValueError(f"no row is called {pattern!r}; the rows are {known}")
-        others.append(case)
     named = [case for case in rows if not patterns or any(p in case.name for p in patterns)]
-    return named + others
+    others = [p for p in patterns if not any(p in case.name for case in rows)]
+    return named + [other_case(name, rows) for name in others]
 
 
 def make_data(case: Case) -> tuple[np.ndarray, np.ndarray]:

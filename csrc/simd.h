@@ -10,7 +10,7 @@
  *   v_scale(x, n) = x * 2^n rounded once, n a whole number, |n| <= 2 * bias;
  *   v_pow2(n) = 2^n, n a whole number, |n| < bias;
  *   v_exponent(x), v_fraction(x): x = fraction * 2^exponent, 1 <= fraction < 2, x normal, positive;
- *   v_transpose(x): x[j][i] = x[i][j], of VL vectors; but for AVX2 it is in transpose.h, made of
+ *   v_transpose(x): x[j][i] = x[i][j], of VL vectors; AVX2 has its own, transpose.h one made of
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
  *   w_exchange(w, n): the same for words, n below LANES;

@@ -67,11 +67,11 @@ static ALWAYS_INLINE void small_tiles(const int nv, small_matrix A, const real *
                                       const real *start, finish_row *finish, const real *h, real *C,
                                       int64_t rows) {
     enum { HALF = SMALL_TILE / 2 };
-    const int most = SMALL_TILE / nv;
+    const int at_once = SMALL_TILE / nv;
     int64_t r = 0;
-    for (; r + most <= rows; r += most, A.data += most * A.ld)
-        small_tile(most, nv, A, B, K, start, finish, h + r * nv * VL, C + r * nv * VL);
-    if (most > HALF && r + HALF <= rows) {
+    for (; r + at_once <= rows; r += at_once, A.data += at_once * A.ld)
+        small_tile(at_once, nv, A, B, K, start, finish, h + r * nv * VL, C + r * nv * VL);
+    if (at_once > HALF && r + HALF <= rows) {
         small_tile(HALF, nv, A, B, K, start, finish, h + r * nv * VL, C + r * nv * VL);
         r += HALF, A.data += HALF * A.ld;
     }

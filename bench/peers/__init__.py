@@ -30,7 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bench.networks import Case, case_called, check_prediction, make_data
+from bench.networks import IMAGES, ROWS, Case, check_prediction, make_data, other_case
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,12 +169,11 @@ def serve(peer: Peer) -> NoReturn:
     except PackageNotFoundError:
         about["version"] = "of the source tree"
     turns = Turns(about)
+    cases = {case.name: case for case in ROWS + IMAGES}
     while True:
         try:
             if turns.row:
-                case = case_called(turns.row)
-                if case is None:
-                    raise ValueError(f"no row is called {turns.row!r}")
+                case = cases.get(turns.row) or other_case(turns.row, ROWS)
                 peer.run(case, n_threads, turns)
             turns.wait()
         except NextRow:
