@@ -10,11 +10,16 @@
 
 /* ---- gather */
 
-/* Correctly rounded x / 255: the quotient's rounding error, exact in one fnma, is put back. */
+/* What 1 / 255 loses when it is rounded. */
+#ifdef FNN_F64
+static const real REST_OF_255TH = 0x1.02p-64;
+#else
+static const real REST_OF_255TH = -0x1.fdfdfep-33f;
+#endif
+
+/* x / 255, correctly rounded for every byte x. */
 static ALWAYS_INLINE vec divide_by_255(vec x) {
-    const vec inverse = v_set1(R(1.0) / 255);
-    vec q = v_mul(x, inverse);
-    return v_fma(v_fnma(q, v_set1(255), x), inverse, q);
+    return v_fma(x, v_set1(R(1.0) / 255), v_mul(x, v_set1(REST_OF_255TH)));
 }
 
 static real element_of(const fnn_input *X, const char *p) {
@@ -25,19 +30,6 @@ static real element_of(const fnn_input *X, const char *p) {
     case FNN_INPUT_F64: memcpy(&d, p, sizeof d); return (real)d;
     default: return (real) * (const uint8_t *)p / 255;
     }
-}
-
-/* What is found on the way: vectors of 0, or NaN where one held a NaN or an infinity; the bits of
- * elements that are not zero. */
-typedef struct {
-    vec bad;
-    uint64_t bits;
-} findings;
-
-static ALWAYS_INLINE void put(real *out, vec x, int c, findings *found) {
-    v_store(out + c, x);
-    found->bad = v_fma(x, v_set1(0), found->bad);
-    found->bits |= (uint64_t)v_nonzero(x) << c;
 }
 
 /* n <= VL columns of a row of X, from p on; the other lanes are 0. Reals and bytes are those that
@@ -85,7 +77,6 @@ static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int lo
             __builtin_prefetch(line, 0, 2);
 }
 
-/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
 static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) { fetch_lines(p, bytes, 3); }
 
 static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
@@ -94,23 +85,45 @@ static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, i
         fetch_lines(X->data + row_index(rows, r) * X->row_stride, n_in * X->column_stride, 2);
 }
 
+/* n <= NR columns of the row at `source`; those at `ahead` are fetched. *bad becomes NaN where one is NaN
+ * or infinite, which bytes never are. Returns the bits of those that are not zero. */
+static ALWAYS_INLINE uint64_t gather_columns(read_columns *read, const fnn_input *X, int n,
+                                             const char *source, const char *ahead, real *out,
+                                             vec *bad) {
+    uint64_t bits = 0;
+    for (int64_t i = 0; is_adjacent(X) && i < n * X->column_stride; i += 64)
+        __builtin_prefetch(ahead + i, 0, 3);
+#pragma GCC unroll 4
+    for (int c = 0; c < NR && c < n; c += VL, source += VL * X->column_stride) {
+        const vec x = read(X, source, n - c < VL ? n - c : VL);
+        v_store(out + c, x);
+        if (read != read_bytes) *bad = v_fma(x, v_set1(0), *bad);
+        bits |= (uint64_t)v_nonzero(x) << c;
+    }
+    return bits;
+}
+
+/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
                                      const fnn_matrix h0, int64_t r0, int64_t r1) {
-    const int64_t row_bytes = h0.cols * item_size(X), panels = count_panels(&h0);
-    findings found = {v_set1(0), 0};
+    const int64_t whole = h0.cols / NR, step = NR * X->column_stride;
+    const int rest = (int)(h0.cols % NR);
+    vec bad = v_set1(0);
     for (int64_t r = r0; r < r1; r++) {
         const char *source = X->data + row_index(rows, r) * X->row_stride;
-        if (r + 2 < r1) fetch_ahead(X->data + row_index(rows, r + 2) * X->row_stride, row_bytes);
-        for (int64_t p = 0; p < panels; p++) {
-            const int n = (int)smaller(NR, h0.cols - p * NR);
-            real *out = at(&h0, p, r);
-            found.bits = 0;
-            for (int c = 0; c < n; c += VL, source += VL * X->column_stride)
-                put(out, read(X, source, (int)smaller(VL, n - c)), c, &found);
-            if (h0.nonzero) h0.nonzero[p * h0.rows + r] = found.bits;
+        const char *ahead = X->data + row_index(rows, smaller(r + 2, r1 - 1)) * X->row_stride;
+        real *out = at(&h0, 0, r);
+        uint64_t *words = h0.nonzero ? h0.nonzero + r : NULL, bits;
+        for (int64_t p = 0; p < whole; p++) {
+            bits = gather_columns(read, X, NR, source, ahead, out, &bad);
+            if (words) *words = bits, words += h0.rows;
+            source += step, ahead += step, out += panel_size(&h0);
         }
+        if (!rest) continue;
+        bits = gather_columns(read, X, rest, source, ahead, out, &bad);
+        if (words) *words = bits;
     }
-    return found.bad;
+    return bad;
 }
 
 static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout, fnn_matrix *h0,
