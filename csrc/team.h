@@ -73,18 +73,29 @@ static inline void fnn_barrier_init(fnn_barrier *barrier) {
     atomic_init(&barrier->round, 0);
 }
 
-/* Returns when `size` threads, the whole team, have called it. */
-static inline void fnn_barrier_wait(fnn_barrier *barrier, int size) {
-    if (size == 1) return;
-    unsigned int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == size - 1) {
+/* Tells the others of the team, `size` threads, that this one has come. Returns the round, to await: what a
+ * thread does in between is done while others are on their way. */
+static inline unsigned int fnn_barrier_arrive(fnn_barrier *barrier, int size) {
+    const unsigned int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
+    if (size > 1 &&
+        atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == size - 1) {
         atomic_store_explicit(&barrier->arrived, 0, memory_order_relaxed);
         atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
-        return;
     }
+    return round;
+}
+
+/* Returns when all have arrived in that round. */
+static inline void fnn_barrier_await(fnn_barrier *barrier, int size, unsigned int round) {
+    if (size == 1) return;
     for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round;
          spins++)
         fnn_relax(spins);
+}
+
+/* Returns when all have called it. */
+static inline void fnn_barrier_wait(fnn_barrier *barrier, int size) {
+    fnn_barrier_await(barrier, size, fnn_barrier_arrive(barrier, size));
 }
 
 /* A count of work taken, or of work done. */

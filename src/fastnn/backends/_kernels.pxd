@@ -133,6 +133,8 @@ cdef extern from "team.h" nogil:
         pass
     void fnn_barrier_init(fnn_barrier *)
     void fnn_barrier_wait(fnn_barrier *, int size)
+    unsigned int fnn_barrier_arrive(fnn_barrier *, int size)
+    void fnn_barrier_await(fnn_barrier *, int size, unsigned int round)
     void fnn_flag_set(fnn_flag *, int)
     int fnn_flag_get(fnn_flag *)
     ctypedef struct fnn_counter:

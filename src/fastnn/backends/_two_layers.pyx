@@ -5,14 +5,15 @@ shared out by neurons: each thread has some of them, with their columns of W, of
 state, of a, h_1 and delta_1, in memory of its own, and gathers the whole batch for itself. The
 output layer is so little work that every thread does all of it, on weights of its own, by the same
 operations and so with the same numbers. All that a thread then needs of the others is their columns
-of h_1. Those of even and of odd steps lie apart, so that nobody waits for a reader either.
+of h_1. Those of even and of odd steps lie apart, so that nobody waits for a reader either; and on
+its way through the barrier a thread does what the step before has left: the output layer's update.
 """
 from libc.stdint cimport int64_t
 
 from fastnn.backends._first_layer cimport begin_of_share
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_barrier_wait, fnn_flag_get, fnn_flag_set, fnn_kernels, fnn_layer,
-    fnn_matrix, fnn_rows, fnn_tile,
+    Kernels, Memory, fnn_barrier_arrive, fnn_barrier_await, fnn_barrier_wait, fnn_flag_get,
+    fnn_flag_set, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_tile,
 )
 from fastnn.backends._pass cimport BLOCK_ROWS, network_pass
 from fastnn.backends._phases cimport rows_to_fetch
@@ -226,15 +227,23 @@ cdef void update_columns(training_run *run, const own_output *output, own_column
         net.kernels.update(&own.layer, &output.h0, delta, at.n, own.tiles[k], &at.step)
 
 
-cdef void update_apart(training_run *run, own_output *output, int thread, int size, fnn_rows rows,
-                       const part_walk *at) noexcept nogil:
-    """Both layers, as far as they are the thread's."""
-    cdef const fnn_kernels *kernels = run.net.kernels
-    cdef int64_t k
+cdef void update_first(training_run *run, const own_output *output, int thread, int size,
+                       fnn_rows rows, const part_walk *at) noexcept nogil:
+    """As far as it is the thread's."""
     cdef int i
     for i in range(run.two.n_columns):
         if run.two.columns[i].thread % size == thread:
             update_columns(run, output, &run.two.columns[i], rows, at)
+
+
+cdef void update_output(training_run *run, own_output *output, int thread, int size,
+                        const part_walk *at) noexcept nogil:
+    """For the step before, of which output still has h_1 and delta_2; nothing before the first."""
+    cdef const fnn_kernels *kernels = run.net.kernels
+    cdef int64_t k
+    cdef int i
+    if at.n == 0:
+        return
     for k in range(run.first_tile, run.n_tiles):
         kernels.update(&output.layer, &output.h1, &output.out.delta, at.n, run.tiles[k].part,
                        &at.step)
@@ -246,27 +255,33 @@ cdef void update_apart(training_run *run, own_output *output, int thread, int si
 cdef void steps_apart(training_run *run, int thread, int size) noexcept nogil:
     """All steps of one call. Thread 0 also keeps the books; when time is up it makes the next step
     the last one, and says so before that step's barrier, behind which all look."""
-    cdef part_walk at = run.start
+    cdef part_walk at = run.start, before = run.start
     cdef own_output *output = &run.two.outputs[thread]
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
-    cdef bint is_last
+    cdef unsigned int round
+    cdef bint is_last = False
     cdef fnn_rows rows
     rows.order = run.order
-    while True:
+    before.n = 0
+    while not is_last:
         rows.first = at.batch
-        # each thread reads the whole batch, so all of them return where X is not finite
+        # each thread reads the whole batch, so all of them end where X is not finite
         if not forward_apart(run, output, thread, size, rows, &at):
-            return
-        fnn_barrier_wait(&run.barrier, size)
+            break
+        round = fnn_barrier_arrive(&run.barrier, size)
+        update_output(run, output, thread, size, &before)
+        fnn_barrier_await(&run.barrier, size, round)
         is_last = fnn_flag_get(&run.last_step) == at.steps + 1
         pass_output(run, output, rows, &at)
-        update_apart(run, output, thread, size, rows, &at)
+        update_first(run, output, thread, size, rows, &at)
         if thread == 0:
             keep_books(run, &at, output.losses)
             if not is_last and is_over(run, &at, deadline, &unclocked):
                 fnn_flag_set(&run.last_step, at.steps + 2)
-        if is_last or not next_part(run, &at):
-            return
+        before = at
+        if not next_part(run, &at):
+            break
+    update_output(run, output, thread, size, &before)
 
 
 cdef void train_two_layers(training_run *run, int thread, int size) noexcept nogil:
