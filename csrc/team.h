@@ -118,6 +118,26 @@ static inline void fnn_counter_wait(fnn_counter *counter, int64_t least) {
     for (int spins = 0; fnn_counter_get(counter) < least; spins++) fnn_relax(spins);
 }
 
+/* Numbers from `begin` to `end`, first the work of one thread, then of any that has none left (work
+ * stealing: Blumofe and Leiserson, 1999). On a line of cache of its own: mostly one thread writes it. */
+typedef struct {
+    _Alignas(64) fnn_counter next;
+    int64_t begin, end, cost;
+} fnn_queue;
+static inline void fnn_queue_open(fnn_queue *queue) {
+    atomic_store_explicit(&queue->next, queue->begin, memory_order_relaxed);
+}
+/* The next one, or `end`: none is left. Nothing but the number is handed over. */
+static inline int64_t fnn_queue_take(fnn_queue *queue, int size) {
+    int64_t next = atomic_load_explicit(&queue->next, memory_order_relaxed);
+    if (next >= queue->end) return queue->end;
+    if (size == 1)
+        atomic_store_explicit(&queue->next, next + 1, memory_order_relaxed);
+    else
+        next = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
+    return next < queue->end ? next : queue->end;
+}
+
 /* total + scale losses[0] + ..., one after the other. Not inlined: in the loop over steps, whose calls
  * leave no vector register alone, every sum would go through memory. */
 static __attribute__((noinline, unused)) double fnn_plus_losses(double total, const double *losses,

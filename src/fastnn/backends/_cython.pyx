@@ -296,6 +296,7 @@ cdef class Engine(Predictor):
             run.net.first, run.first_tile = self._open_first(run, size, workspace), tiles.n_of_input
         tiles.share(size, run.first_tile)
         run.tiles, run.n_tiles = tiles.tiles, tiles.n_tiles
+        run.queues, run.n_queues = tiles.queues, tiles.n_queues
         fnn_barrier_init(&run.barrier)
         for k in range(self.n_layers):
             run.net.layers[k].shared = size > 1

@@ -143,6 +143,10 @@ cdef extern from "team.h" nogil:
     int64_t fnn_counter_add(fnn_counter *, int64_t)
     int fnn_counter_move(fnn_counter *, int64_t *, int64_t)
     void fnn_counter_wait(fnn_counter *, int64_t)
+    ctypedef struct fnn_queue:
+        int64_t begin, end, cost
+    void fnn_queue_open(fnn_queue *)
+    int64_t fnn_queue_take(fnn_queue *, int size)
     double fnn_plus_losses(double total, const double *losses, int64_t n, double scale)
     double fnn_thread_seconds()
     uint64_t fnn_denormals_off()

@@ -1,7 +1,7 @@
 """The phases of a step; see _phases.pyx."""
 from libc.stdint cimport int64_t
 
-from fastnn.backends._kernels cimport Kernels, Memory, fnn_step
+from fastnn.backends._kernels cimport Kernels, Memory, fnn_queue, fnn_step
 from fastnn.backends._pass cimport network_pass
 from fastnn.backends._steps cimport training_run, weight_tile
 
@@ -13,12 +13,15 @@ cdef enum:
 
 cdef class Tiles:
     """The weights of some of the layers, tile by tile, as a team shares them out."""
+    cdef list all  # (layer, tile, cost), layer by layer
+    cdef int64_t n_tiles, n_of_input  # all; those of the first layer, which come first
     cdef Memory memory
     cdef weight_tile *tiles
-    cdef int64_t n_tiles, n_of_input  # all; those of the first layer, which come first
-    cdef int n_threads  # that share them
-    cdef int64_t first  # those before it are shared for themselves
+    cdef fnn_queue *queues  # of those from `first` on; a run opens them
+    cdef int n_queues
+    cdef int64_t first
     cdef int share(self, int n_threads, int64_t first) except -1
+    cdef int _share(self, int64_t begin, int64_t end) except -1
 
 
 # Rows r0:end of n, a thread's share, which it takes in blocks; so many of them are fetched one step
@@ -33,9 +36,9 @@ cdef void rows_phase(const training_run *run, network_pass *net, double *losses,
                      const row_share *share, int64_t first, double inverse_n) noexcept nogil
 cdef bint columns_and_rows(training_run *run, int thread, int size, const row_share *share,
                            int64_t first, double inverse_n, const fnn_step *step) noexcept nogil
-cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nogil
+cdef void open_queues(const training_run *run, int thread, int size) noexcept nogil
 cdef void weights_phase(const training_run *run, const network_pass *net, int thread, int size,
-                        const row_share *share, int64_t next_first, int64_t total,
+                        const row_share *share, int64_t next_first,
                         const fnn_step *step) noexcept nogil
 cdef void clipped_update(training_run *run, int thread, int size,
                          const fnn_step *step) noexcept nogil

@@ -10,8 +10,8 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_dropout, fnn_flag_get,
-    fnn_layer, fnn_rows, fnn_step,
+    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_dropout, fnn_flag_get, fnn_layer,
+    fnn_queue, fnn_queue_open, fnn_queue_take, fnn_rows, fnn_step,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns
@@ -24,29 +24,40 @@ from fastnn.backends._steps cimport training_run, weight_tile
 cdef class Tiles:
     def __cinit__(self, Kernels kernels, shapes, layers):
         """shapes: of every W; layers: the numbers, from 0, of those to be updated."""
-        tiles = [(k, tile, cost) for k in layers
-                 for tile, cost in kernels.tiles(shapes[k][1], shapes[k][0])]
-        self.memory = Memory()
-        self.tiles = <weight_tile *> self.memory.take(len(tiles) * sizeof(weight_tile))
-        for k, tile, cost in tiles:
-            self.tiles[self.n_tiles] = weight_tile(k, tile, cost, 0)
-            self.n_tiles += 1
-            self.n_of_input += k == 0
-        self.n_threads = 1
+        self.all = [(k, tile, cost) for k in layers
+                    for tile, cost in kernels.tiles(shapes[k][1], shapes[k][0])]
+        self.n_tiles = len(self.all)
+        self.n_of_input = sum(k == 0 for k, _, _ in self.all)
 
     cdef int share(self, int n_threads, int64_t first) except -1:
         """The most expensive first, each to the thread with the least so far (Graham, 1969): the
-        tiles before `first` and the others each for themselves."""
-        cdef int64_t i
-        if n_threads == self.n_threads and first == self.first:
+        tiles before `first` and the others each for themselves. A thread's lie side by side."""
+        if n_threads == self.n_queues and first == self.first:
             return 0
-        for begin, end in ((0, first), (first, self.n_tiles)):
-            loads = [0] * n_threads
-            for i in sorted(range(begin, end), key=lambda i: -self.tiles[i].cost):
-                thread = min(range(n_threads), key=loads.__getitem__)
-                loads[thread] += self.tiles[i].cost
-                self.tiles[i].thread = thread
-        self.n_threads, self.first = n_threads, first
+        self.memory = Memory()
+        self.tiles = <weight_tile *> self.memory.take(self.n_tiles * sizeof(weight_tile))
+        self.queues = <fnn_queue *> self.memory.take(n_threads * sizeof(fnn_queue))
+        self.n_queues, self.first = n_threads, first
+        self._share(0, first)
+        self._share(first, self.n_tiles)
+        return 0
+
+    cdef int _share(self, int64_t begin, int64_t end) except -1:
+        """The queues come out as those of these tiles."""
+        tiles = self.all[begin:end]
+        shares = [[] for _ in range(self.n_queues)]
+        loads = [0] * self.n_queues
+        for i in sorted(range(len(tiles)), key=lambda i: -tiles[i][2]):
+            thread = min(range(self.n_queues), key=loads.__getitem__)
+            loads[thread] += tiles[i][2]
+            shares[thread].append(i)
+        for thread, share in enumerate(shares):
+            self.queues[thread].begin, self.queues[thread].cost = begin, loads[thread]
+            for i in sorted(share):  # layer by layer
+                k, tile, cost = tiles[i]
+                self.tiles[begin] = weight_tile(k, tile, cost, thread)
+                begin += 1
+            self.queues[thread].end = begin
         return 0
 
 
@@ -104,38 +115,43 @@ cdef bint columns_and_rows(training_run *run, int thread, int size, const row_sh
     return True
 
 
-cdef int64_t cost_of_tiles(training_run *run, int thread, int size) noexcept nogil:
-    cdef int64_t i, total = 0
-    for i in range(run.n_tiles):
-        if run.tiles[i].thread % size == thread:
-            total += run.tiles[i].cost
-    return total
+cdef void open_queues(const training_run *run, int thread, int size) noexcept nogil:
+    """Before a barrier that comes before weights_phase."""
+    cdef int i = thread
+    while i < run.n_queues:
+        fnn_queue_open(&run.queues[i])
+        i += size
 
 
 cdef void weights_phase(const training_run *run, const network_pass *net, int thread, int size,
-                        const row_share *share, int64_t next_first, int64_t total,
+                        const row_share *share, int64_t next_first,
                         const fnn_step *step) noexcept nogil:
-    """The thread's tiles of all weights, `total` their cost.
+    """The thread's tiles of all weights, then those that other threads have not begun.
 
     Memory is idle meanwhile, so the rows of X that the thread will take of order[next_first:] are
     fetched, a few with every tile.
     """
-    cdef int64_t n_in = net.layers[0].n_in, i, done = 0, r0 = share.r0, r1
     cdef int64_t to_fetch = min(share.r0 + share.fetched,
                                 min(share.end, run.n_order - next_first)) - share.r0
+    cdef int64_t n_in = net.layers[0].n_in, i, done = 0, r0 = share.r0, r1
     cdef const weight_tile *tile
+    cdef fnn_queue *queue
     cdef fnn_rows rows
+    cdef int k
     rows.order, rows.first = run.order, next_first
-    for i in range(run.first_tile, run.n_tiles):
-        tile = &run.tiles[i]
-        if size == 1 or tile.thread % size == thread:
-            done += tile.cost
-            r1 = share.r0 + to_fetch * done // total
-            if r1 > r0:
+    for k in range(run.n_queues):
+        queue = &run.queues[(thread + k) % run.n_queues]
+        i = fnn_queue_take(queue, size)
+        while i < queue.end:
+            tile = &run.tiles[i]
+            if k == 0:
+                done += tile.cost
+                r1 = share.r0 + to_fetch * done // queue.cost
                 net.kernels.fetch(&net.X, rows, n_in, r0, r1)
-                r0 = r1
+                r0 = max(r0, r1)
             net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
                                &net.activity[tile.layer + 1].delta, share.n, tile.part, step)
+            i = fnn_queue_take(queue, size)
 
 
 cdef void squares_phase(training_run *run, int thread, int size) noexcept nogil:

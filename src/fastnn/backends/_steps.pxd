@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
     FNN_ADAM, fnn_activity, fnn_barrier, fnn_columns, fnn_counter, fnn_flag, fnn_layer, fnn_matrix,
-    fnn_plus_losses, fnn_step, fnn_tile,
+    fnn_plus_losses, fnn_queue, fnn_step, fnn_tile,
 )
 from fastnn.backends._pass cimport network_pass
 
@@ -80,6 +80,8 @@ ctypedef struct training_run:
     const double *batch_weights
     const weight_tile *tiles
     int64_t n_tiles
+    fnn_queue *queues  # of tiles, one for each thread that was asked for
+    int n_queues
     int64_t first_tile  # of weights_phase; those before it belong to the first layer's own phase
     fnn_columns *columns  # of a sparse X, else NULL
     double flops_per_row, seconds

@@ -16,7 +16,7 @@ from fastnn.backends._kernels cimport (
 
 from fastnn.backends._pass cimport network_pass
 from fastnn.backends._phases cimport (
-    clipped_update, columns_and_rows, columns_phase, cost_of_tiles, row_share, rows_phase, share_of,
+    clipped_update, columns_and_rows, columns_phase, open_queues, row_share, rows_phase, share_of,
     weights_phase,
 )
 from fastnn.backends._steps cimport (
@@ -72,7 +72,6 @@ cdef void small_step(training_run *run, int64_t first, int64_t n, double inverse
 cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
     """What every thread of the team does: all steps of one call. Thread 0 also keeps the books."""
     cdef part_walk at = run.start
-    cdef int64_t total = cost_of_tiles(run, thread, size)
     cdef row_share share = share_of(run, run.part_rows, thread, size)
     cdef double deadline = omp_get_wtime() + run.seconds, unclocked = 0
     cdef int64_t first
@@ -80,6 +79,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         first = at.batch + at.part
         if at.part_n != share.n:
             share = share_of(run, at.part_n, thread, size)
+        open_queues(run, thread, size)
         if run.is_small:
             small_step(run, at.batch, at.n, at.inverse_n, &at.step)
         elif run.net.first != NULL:
@@ -93,7 +93,7 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         if run.columns != NULL:
             columns_phase(run, thread, size, first, at.part_n, &at.step)
         if not run.is_small:
-            weights_phase(run, &run.net, thread, size, &share, first + at.part_n, total, &at.step)
+            weights_phase(run, &run.net, thread, size, &share, first + at.part_n, &at.step)
         if at.step.last and run.clip_norm > 0:
             clipped_update(run, thread, size, &at.step)
         if thread == 0:

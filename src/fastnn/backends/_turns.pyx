@@ -8,7 +8,7 @@ from fastnn.backends._kernels cimport (
 )
 from fastnn.backends._pass cimport network_pass
 from fastnn.backends._phases cimport (
-    clipped_update, row_share, rows_phase, share_of, weights_phase,
+    clipped_update, open_queues, row_share, rows_phase, share_of, weights_phase,
 )
 from fastnn.backends._steps cimport (
     is_over, keep_books, next_part, part_place, part_walk, training_run,
@@ -50,7 +50,8 @@ cdef bint wait_for_turn(training_run *run, int64_t turn) noexcept nogil:
 cdef void relay_sums(training_run *run, network_pass *net, const row_share *share,
                      part_walk *at) noexcept nogil:
     """What a part adds to all gradients; with a batch's last one, the update."""
-    weights_phase(run, net, 0, 1, share, at.batch + at.part + at.part_n, 1, &at.step)
+    open_queues(run, 0, 1)
+    weights_phase(run, net, 0, 1, share, at.batch + at.part + at.part_n, &at.step)
     if at.step.last and run.clip_norm > 0:
         clipped_update(run, 0, 1, &at.step)
 
