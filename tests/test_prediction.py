@@ -40,6 +40,23 @@ def test_all_ways_give_the_same_bits(force_isa, dtype, layers, output, isa):
             assert net.forward(X[:n]).tobytes() == by_blocks[:n].tobytes()
 
 
+@pytest.mark.parametrize("n_threads", [2, 5])
+@pytest.mark.parametrize("layers", [(13, 64, 64, 1), (20, 300, 5), (5, 1000, 70, 3)], ids=str)
+def test_the_team_that_has_trained_predicts(compiled_backend, layers, n_threads):
+    """In the first milliseconds, in place of the pool's helpers; afterwards these."""
+    X = inputs(700, layers[0])
+    y = targets(LOSS_OF_OUTPUT["identity"], len(X), layers[-1])
+    forwards = []
+    for threads in (1, n_threads):
+        net = fastnn.MLP(layers, output="identity", backend=compiled_backend, n_threads=threads)
+        net.fit(X, y, epochs=2, batch_size=100, validation=(X, y))
+        forwards.append((net.history["val_loss"], net.forward(X).tobytes(), net.forward(X[:1])))
+    (loss, f, row), (own_loss, own_f, own_row) = forwards
+    assert own_loss == loss
+    assert own_f == f
+    assert np.array_equal(own_row, row)
+
+
 @pytest.mark.parametrize("type_of_X", ["float32", "float64", "uint8"])
 @pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
 def test_rows_taken_by_index(compiled_backend, dtype, layers, type_of_X):

@@ -3,6 +3,7 @@ counter. Which thread computed what leaves no trace in the bits.
 """
 import os
 
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
@@ -10,6 +11,7 @@ from fastnn.backends._kernels cimport (
     fnn_denormals_off, fnn_denormals_restore, fnn_flag_set, fnn_pool_forget, fnn_pool_run, fnn_rows,
 )
 from fastnn.backends._pass cimport forward_rows
+from fastnn.backends._team cimport is_awake, lead
 
 
 def _after_fork_in_child():
@@ -95,14 +97,25 @@ cdef void predict_team(void *context, int thread) noexcept nogil:
     fnn_denormals_restore(mode)
 
 
+cdef void predict_in_parallel(void *context, int n_threads) noexcept nogil:
+    with parallel(num_threads=n_threads):
+        predict_team(context, threadid())
+
+
+cdef void run_team(prediction *p) noexcept nogil:
+    """Where the calling thread has trained a moment ago, that team; else helpers of the pool."""
+    if p.size == 1 or not is_awake() or not lead(predict_in_parallel, p, p.size):
+        fnn_pool_run(p.size, predict_team, p)
+
+
 cdef void predict(prediction *p) noexcept nogil:
     cdef uint64_t mode
     if p.how != BY_PANELS:
-        fnn_pool_run(p.size, predict_team, p)
+        run_team(p)
         return
     mode = fnn_denormals_off()
     if p.net.kernels.gather(&p.net.X, p.rows, NULL, &p.net.activity[0].h, 0, 1):
-        fnn_pool_run(p.size, predict_team, p)
+        run_team(p)
         p.net.kernels.output(p.net.output, &p.net.activity[p.net.n_layers], 0, 1, p.f)
     else:
         fnn_flag_set(&p.net.invalid_X, 1)

@@ -30,8 +30,17 @@ cdef extern from "omp.h" nogil:
     double omp_get_wtime()
 
 
+cdef extern from *:
+    """
+    static _Thread_local double team_seen = -1; /* when the thread's last team ended */
+    """
+    double team_seen
+
 cdef enum:
     BARRIERS_TIMED = 10
+
+# A team's idle threads spin for some 4 ms (GCC's OpenMP) before they sleep.
+cdef double AWAKE_SECONDS = 2e-3
 
 
 # A fork takes only the thread that calls it along, and the OpenMP of that thread would wait for its
@@ -55,7 +64,14 @@ cdef bint lead(fnn_work team, void *context, int n_threads) noexcept nogil:
     if is_forked:
         return fnn_call_on_new_thread(team, context, n_threads)
     team(context, n_threads)
+    global team_seen
+    team_seen = omp_get_wtime()
     return True
+
+
+cdef bint is_awake() noexcept nogil:
+    """Whether the calling thread's last team still spins, which keeps others from its cores."""
+    return not is_forked and 0 <= omp_get_wtime() - team_seen < AWAKE_SECONDS
 
 
 cdef void small_step(training_run *run, int64_t first, int64_t n, double inverse_n,
