@@ -77,8 +77,6 @@ static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int lo
             __builtin_prefetch(line, 0, 2);
 }
 
-static ALWAYS_INLINE void fetch_ahead(const char *p, int64_t bytes) { fetch_lines(p, bytes, 3); }
-
 static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
     if (!is_adjacent(X)) return;
     for (int64_t r = r0; r < r1; r++)

@@ -122,8 +122,8 @@ static ALWAYS_INLINE real after_dropout(const sparse_rows *S, sparse_row row, in
 /* Rows come in random order: one begins to be fetched while the one before is computed with. */
 static ALWAYS_INLINE void fetch_row(const sparse_rows *S, sparse_row row) {
     const int64_t n = smaller(ROW_TERMS, row.end - row.begin), size = S->X->indices_size;
-    fetch_ahead((const char *)S->X->indices + row.begin * size, n * size);
-    fetch_ahead(S->X->data + row.begin * item_size(S->X), n * item_size(S->X));
+    fetch_lines((const char *)S->X->indices + row.begin * size, n * size, 3);
+    fetch_lines(S->X->data + row.begin * item_size(S->X), n * item_size(S->X), 3);
 }
 
 /* ---- forward */
