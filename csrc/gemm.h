@@ -38,7 +38,8 @@ typedef struct {
     const real *ahead;
 } streamed_operand;
 
-enum start { FROM_ZERO, FROM_C, FROM_BIAS };
+/* FROM_BIAS: every row with the same, a column for each; FROM_BIAS_OF_ROWS: one for each row. */
+enum start { FROM_ZERO, FROM_C, FROM_BIAS, FROM_BIAS_OF_ROWS };
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -52,9 +53,10 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
     for (int r = 0; r < m; r++)
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
-            acc[r][v] = start == FROM_ZERO ? v_set1(0)
-                        : start == FROM_C  ? v_load(C + r * ldc + v * VL)
-                                           : v_load(bias + v * VL);
+            acc[r][v] = start == FROM_ZERO   ? v_set1(0)
+                        : start == FROM_C    ? v_load(C + r * ldc + v * VL)
+                        : start == FROM_BIAS ? v_load(bias + v * VL)
+                                             : v_set1(bias[r]);
     for (int64_t k0 = 0; k0 < K; k0 += A.span) {
         const real *a = A.data;
         for (int64_t k = K - k0 < A.span ? K - k0 : A.span; k > 0; k--) {
@@ -138,13 +140,15 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
     tiles(nv, rows, A, K, B, C, ldc, start, bias);
 }
 
-/* For dW: A is one panel, read down its columns, of which there are `rows`. */
+/* For dW: A is one panel, read down its columns, of which there are `rows`. FROM_BIAS_OF_ROWS is for at
+ * most MR of them. */
 static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, broadcast_operand A,
                                                        int64_t K, streamed_operand B, real *C,
-                                                       int64_t ldc, enum start start) {
+                                                       int64_t ldc, enum start start,
+                                                       const real *bias) {
     A.rs = 1;
     A.span = K;
-    tiles(nv, rows, A, K, B, C, ldc, start, NULL);
+    tiles(nv, rows, A, K, B, C, ldc, start, bias);
 }
 
 /* Which of the user's rows is row r of the batch. */

@@ -15,7 +15,8 @@ static int gather_lanes(const fnn_input *X, fnn_rows rows, int64_t r0, int64_t n
     const int native = (X->type == FNN_INPUT_F32) == (sizeof(real) == sizeof(float)) &&
                        X->type != FNN_INPUT_U8 && X->column_stride == sizeof(real);
     const int64_t whole = native ? n_in / VL * VL : 0;
-    vec bad = v_set1(0); /* x - x is 0, or NaN where x is a NaN or an infinity */
+    /* x - x is 0, or NaN where x is a NaN or an infinity; two sums, since each waits for itself */
+    vec bad[2] = {v_set1(0), v_set1(0)};
     for (int64_t r = 0; r < n; r += VL) {
         const char *row[VL];
         for (int i = 0; i < VL; i++)
@@ -24,6 +25,8 @@ static int gather_lanes(const fnn_input *X, fnn_rows rows, int64_t r0, int64_t n
             vec x[VL];
 #pragma GCC unroll 16
             for (int i = 0; i < VL; i++) x[i] = v_load((const real *)row[i] + c);
+#pragma GCC unroll 16
+            for (int i = 0; i < VL; i++) bad[i % 2] = v_add(bad[i % 2], v_sub(x[i], x[i]));
             v_transpose(x);
 #pragma GCC unroll 16
             for (int i = 0; i < VL; i++) v_store(hT + (c + i) * NR + r, x[i]);
@@ -35,13 +38,13 @@ static int gather_lanes(const fnn_input *X, fnn_rows rows, int64_t r0, int64_t n
             else
                 for (int i = 0; i < VL; i++) h[i] = element_of(X, row[i] + c * X->column_stride);
         }
-        for (int64_t c = 0; c < n_in; c++) {
+        for (int64_t c = whole; c < n_in; c++) {
             const vec x = v_load(hT + c * NR + r);
-            bad = v_add(bad, v_sub(x, x));
+            bad[0] = v_add(bad[0], v_sub(x, x));
         }
     }
     real lanes[VL];
-    v_store(lanes, bad);
+    v_store(lanes, v_add(bad[0], bad[1]));
     for (int i = 0; i < VL; i++)
         if (!(lanes[i] == 0)) return 0;
     return 1;
@@ -54,10 +57,8 @@ static void product_of_lanes(const fnn_layer *layer, const real *hT, int vectors
     for (int64_t o = 0; o < layer->n_out; o += MR) {
         const int m = (int)smaller(MR, layer->n_out - o);
         const broadcast_operand A = {at(W, o / NR, 0) + o % NR, 1, W->ld, layer->n_in, 0};
-        const real *b = at(W, o / NR, layer->n_in) + o % NR;
-        for (int i = 0; i < m; i++)
-            for (int v = 0; v < vectors; v++) v_store(aT + (o + i) * NR + v * VL, v_set1(b[i]));
-        tiles_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_C);
+        tiles_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_BIAS_OF_ROWS,
+                         at(W, o / NR, layer->n_in) + o % NR);
     }
 }
 
