@@ -95,14 +95,14 @@ cdef void train_team(training_run *run, int thread, int size) noexcept nogil:
         first = at.batch + at.part
         if at.part_n != share.n:
             share = share_of(run, at.part_n, thread, size)
-        open_queues(run, thread, size)
         if run.is_small:
             small_step(run, at.batch, at.n, at.inverse_n, &at.step)
-        elif run.net.first != NULL:
-            if not columns_and_rows(run, thread, size, &share, first, at.inverse_n, &at.step):
-                return
         else:
-            rows_phase(run, &run.net, run.losses, &share, first, at.inverse_n)
+            open_queues(run, thread, size)
+            if run.net.first == NULL:
+                rows_phase(run, &run.net, run.losses, &share, first, at.inverse_n)
+            elif not columns_and_rows(run, thread, size, &share, first, at.inverse_n, &at.step):
+                return
         fnn_barrier_wait(&run.barrier, size)
         if fnn_flag_get(&run.net.invalid_X):
             return
