@@ -11,13 +11,13 @@
  *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
  * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. */
 #if defined(FNN_AVX512)
-enum { MR = 8, NV = 3, MOST_ROWS = 8 };
+enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 1 };
 #elif defined(FNN_AVX2)
-enum { MR = 4, NV = 3, MOST_ROWS = 8 };
+enum { MR = 4, NV = 3, MOST_ROWS = 8, UNROLLED = 4 };
 #elif defined(FNN_NEON)
-enum { MR = 6, NV = 3, MOST_ROWS = 6 };
+enum { MR = 6, NV = 3, MOST_ROWS = 6, UNROLLED = 1 };
 #else
-enum { MR = 4, NV = 4, MOST_ROWS = 4 };
+enum { MR = 4, NV = 4, MOST_ROWS = 4, UNROLLED = 1 };
 #endif
 enum {
     NR = NV * VL,
@@ -43,37 +43,87 @@ enum start { FROM_ZERO, FROM_C, FROM_BIAS, FROM_BIAS_OF_ROWS };
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* m, nv, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
- * unrolled, or GCC keeps the accumulators in memory. */
-static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_operand A, int64_t K,
-                                       streamed_operand B, real *C, int64_t ldc, enum start start,
-                                       const real *bias) {
-    vec acc[MOST_ROWS][NV];
+/* Rows of C at once, for panels of nv vectors. */
+static ALWAYS_INLINE int rows_at_once(const int nv) {
+    return (int)smaller(MR * NV / nv, MOST_ROWS);
+}
+
+/* sum += a b. AVX2 has no register to spare: GCC, if free to, would have the sum take a's place and move it back. */
+static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
+#if defined(FNN_AVX2) && defined(FNN_F64)
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+#elif defined(FNN_AVX2)
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
+#else
+    *sum = v_fma(a, b, *sum);
+#endif
+}
+
+static ALWAYS_INLINE void fetch_rows(const int count, const int nv, streamed_operand *B) {
+#pragma GCC unroll 4
+    for (int k = 0; k < count; k++, B->ahead += B->ld)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) __builtin_prefetch(B->ahead + v * VL, 0, 2);
+}
+
+/* So that GCC adds a constant to these registers where it addresses memory, and does not keep each sum in
+ * a register of its own. */
+static ALWAYS_INLINE void keep_offsets(const int m, const int step, int64_t *offset) {
 #pragma GCC unroll 8
-    for (int r = 0; r < m; r++)
+    for (int r = 0; r < m && step == 1; r++) __asm__("" : "+r"(offset[r]));
+}
+
+/* One k: a[offset[r]] times a row of B. */
+static ALWAYS_INLINE void add_term(const int m, const int nv, const real *a, const int64_t *offset,
+                                   const real *B, vec acc[MOST_ROWS][NV]) {
+    vec b[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < nv; v++) b[v] = v_load(B + v * VL);
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++) {
+        const vec ar = v_set1(a[offset[r]]);
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) accumulate(&acc[r][v], ar, b[v]);
+    }
+}
+
+/* m, nv, step, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
+ * unrolled, or GCC keeps the accumulators in memory. */
+static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step,
+                                       broadcast_operand A, int64_t K, streamed_operand B, real *C,
+                                       int64_t ldc, enum start start, const real *bias) {
+    const int unrolls = UNROLLED > 1 && m == rows_at_once(nv) && A.cs == step;
+    int64_t offset[MOST_ROWS];
+    vec acc[MOST_ROWS][NV];
+    if (nv == NV) B.ld = NR;
+#pragma GCC unroll 8
+    for (int r = 0; r < m; r++) {
+        offset[r] = r * A.rs;
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++)
             acc[r][v] = start == FROM_ZERO   ? v_set1(0)
                         : start == FROM_C    ? v_load(C + r * ldc + v * VL)
                         : start == FROM_BIAS ? v_load(bias + v * VL)
                                              : v_set1(bias[r]);
+    }
     for (int64_t k0 = 0; k0 < K; k0 += A.span) {
         const real *a = A.data;
-        for (int64_t k = K - k0 < A.span ? K - k0 : A.span; k > 0; k--) {
-            vec b[NV];
+        int64_t k = smaller(K - k0, A.span);
+        for (; unrolls && k >= UNROLLED; k -= UNROLLED) {
+            if (B.ahead) fetch_rows(UNROLLED, nv, &B);
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) b[v] = v_load(B.data + v * VL);
-            if (B.ahead) {
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) __builtin_prefetch(B.ahead + v * VL, 0, 2);
-                B.ahead += B.ld;
+            for (int i = 0; i < UNROLLED; i++) {
+                keep_offsets(m, step, offset);
+                add_term(m, nv, a + i * step, offset, B.data + i * B.ld, acc);
             }
-#pragma GCC unroll 8
-            for (int r = 0; r < m; r++) {
-                vec ar = v_set1(a[r * A.rs]);
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) acc[r][v] = v_fma(ar, b[v], acc[r][v]);
-            }
+            a += UNROLLED * step;
+            B.data += UNROLLED * B.ld;
+        }
+#pragma GCC unroll 1
+        for (; k > 0; k--) {
+            if (B.ahead) fetch_rows(1, nv, &B);
+            if (UNROLLED > 1) keep_offsets(m, step, offset);
+            add_term(m, nv, a, offset, B.data, acc);
             a += A.cs;
             B.data += B.ld;
         }
@@ -85,48 +135,43 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, broadcast_oper
         for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
 }
 
-/* Rows of C at once, for panels of nv vectors. */
-static ALWAYS_INLINE int rows_at_once(const int nv) {
-    return (int)smaller(MR * NV / nv, MOST_ROWS);
-}
-
 /* m rows; no instance where `most` are never left. */
-static ALWAYS_INLINE void last_rows(const int m, const int most, const int nv, broadcast_operand A,
-                                    int64_t K, streamed_operand B, real *C, int64_t ldc,
-                                    enum start start, const real *bias) {
-    if (m < most) micro_kernel(m, nv, A, K, B, C, ldc, start, bias);
+static ALWAYS_INLINE void last_rows(const int m, const int most, const int nv, const int step,
+                                    broadcast_operand A, int64_t K, streamed_operand B, real *C,
+                                    int64_t ldc, enum start start, const real *bias) {
+    if (m < most) micro_kernel(m, nv, step, A, K, B, C, ldc, start, bias);
 }
 
 /* `rows` rows of C. */
-static ALWAYS_INLINE void tiles_of_width(const int nv, int64_t rows, broadcast_operand A, int64_t K,
-                                         streamed_operand B, real *C, int64_t ldc, enum start start,
-                                         const real *bias) {
+static ALWAYS_INLINE void tiles_of_width(const int nv, const int step, int64_t rows,
+                                         broadcast_operand A, int64_t K, streamed_operand B,
+                                         real *C, int64_t ldc, enum start start, const real *bias) {
     const int most = rows_at_once(nv);
     for (; rows >= most; rows -= most, B.ahead = NULL) {
-        micro_kernel(most, nv, A, K, B, C, ldc, start, bias);
+        micro_kernel(most, nv, step, A, K, B, C, ldc, start, bias);
         A.data += most * A.rs;
         C += most * ldc;
     }
     switch (rows) {
-    case 1: last_rows(1, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 2: last_rows(2, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 3: last_rows(3, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 4: last_rows(4, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 5: last_rows(5, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 6: last_rows(6, most, nv, A, K, B, C, ldc, start, bias); break;
-    case 7: last_rows(7, most, nv, A, K, B, C, ldc, start, bias); break;
+    case 1: last_rows(1, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 2: last_rows(2, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 3: last_rows(3, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 4: last_rows(4, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 5: last_rows(5, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 6: last_rows(6, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 7: last_rows(7, most, nv, step, A, K, B, C, ldc, start, bias); break;
     }
 }
 
-static ALWAYS_INLINE void tiles(int nv, int64_t rows, broadcast_operand A, int64_t K,
-                                streamed_operand B, real *C, int64_t ldc, enum start start,
-                                const real *bias) {
+static ALWAYS_INLINE void tiles(int nv, const int step, int64_t rows, broadcast_operand A,
+                                int64_t K, streamed_operand B, real *C, int64_t ldc,
+                                enum start start, const real *bias) {
     switch (nv) {
-    case 1: tiles_of_width(1, rows, A, K, B, C, ldc, start, bias); break;
-    case 2: tiles_of_width(2, rows, A, K, B, C, ldc, start, bias); break;
-    case 3: tiles_of_width(3, rows, A, K, B, C, ldc, start, bias); break;
+    case 1: tiles_of_width(1, step, rows, A, K, B, C, ldc, start, bias); break;
+    case 2: tiles_of_width(2, step, rows, A, K, B, C, ldc, start, bias); break;
+    case 3: tiles_of_width(3, step, rows, A, K, B, C, ldc, start, bias); break;
 #if !defined(FNN_AVX512) && !defined(FNN_AVX2) && !defined(FNN_NEON)
-    case 4: tiles_of_width(4, rows, A, K, B, C, ldc, start, bias); break;
+    case 4: tiles_of_width(4, step, rows, A, K, B, C, ldc, start, bias); break;
 #endif
     }
 }
@@ -137,7 +182,7 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
                                                     int64_t ldc, enum start start,
                                                     const real *bias) {
     A.cs = 1;
-    tiles(nv, rows, A, K, B, C, ldc, start, bias);
+    tiles(nv, 1, rows, A, K, B, C, ldc, start, bias);
 }
 
 /* For dW: A is one panel, read down its columns, of which there are `rows`. FROM_BIAS_OF_ROWS is for at
@@ -148,7 +193,7 @@ static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, bro
                                                        const real *bias) {
     A.rs = 1;
     A.span = K;
-    tiles(nv, rows, A, K, B, C, ldc, start, bias);
+    tiles(nv, NR, rows, A, K, B, C, ldc, start, bias);
 }
 
 /* Which of the user's rows is row r of the batch. */
