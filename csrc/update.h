@@ -217,18 +217,22 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
     }
 }
 
-/* In units of one row of the micro-kernel's work: leaving zeros out costs about 1.15 for a row
- * without any, and to transpose a square costs as much as 7 rows. A factor too narrow leaves the
- * other's zeros in. */
+/* What leaving zeros out costs, in units of the micro-kernel's work: also to transpose a square, which
+ * costs as much as so many rows. */
+static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n,
+                            double transposed) {
+    return LEAVING_OUT + EACH_TERM * density(X, p, panels, 0, n) + transposed / (double)n;
+}
+
+/* A factor too narrow leaves the other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step) {
     const update_task u = {layer, h_in, delta, n, step};
     double by_h = 1, by_delta = 1;
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
-        by_h = 1.15 * density(h_in, tile.block, tile.n_blocks, 0, n);
+        by_h = without_zeros(h_in, tile.block, tile.n_blocks, n, 0);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta =
-            1.15 * density(delta, tile.panel, tile.n_panels, 0, n) + (double)TRANSPOSE / (double)n;
+        by_delta = without_zeros(delta, tile.panel, tile.n_panels, n, TRANSPOSE);
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else
