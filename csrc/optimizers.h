@@ -110,13 +110,14 @@ typedef struct {
     int64_t rows, vectors, ld;
 } step_rows;
 
-/* For a rule with so many arrays of state. */
-static ALWAYS_INLINE void each_vector(rule *update, const int n_states, const step_vectors *s,
-                                      step_rows x) {
+/* For a rule with so many arrays of state, which takes what it needs of the step's scalars. */
+static ALWAYS_INLINE void each_vector(rule *update, const int n_states, const fnn_step *step,
+                                      double factor, step_rows x) {
+    const step_vectors s = step_in_vectors(step, factor);
     if (x.vectors * VL == x.ld) x.vectors *= x.rows, x.rows = 1;
     for (int64_t r = 0; r < x.rows; r++)
         for (int64_t i = r * x.ld; i < r * x.ld + x.vectors * VL; i += VL)
-            update(s, x.W + i, n_states > 0 ? x.p + i : NULL, n_states > 1 ? x.q + i : NULL,
+            update(&s, x.W + i, n_states > 0 ? x.p + i : NULL, n_states > 1 ? x.q + i : NULL,
                    v_load(x.g + i));
 }
 
@@ -129,21 +130,19 @@ static void decay_weights(double decay, step_rows x) {
 }
 
 /* The chosen optimizer. The first n_weights of the rows decay; a bias, below them, does not. */
-static void optimize(const fnn_step *step, double learning_rate_factor, step_rows x,
-                     int64_t n_weights) {
-    const step_vectors s = step_in_vectors(step, learning_rate_factor);
+static void optimize(const fnn_step *step, double factor, step_rows x, int64_t n_weights) {
     if (step->decay != 0)
-        decay_weights(step->decay * learning_rate_factor,
+        decay_weights(step->decay * factor,
                       (step_rows){x.W, NULL, NULL, NULL, n_weights, x.vectors, x.ld});
     switch (step->rule) {
-    case FNN_SGD: each_vector(sgd, 0, &s, x); break;
-    case FNN_MOMENTUM: each_vector(momentum, 1, &s, x); break;
-    case FNN_NESTEROV: each_vector(nesterov, 1, &s, x); break;
-    case FNN_ADAGRAD: each_vector(adagrad, 1, &s, x); break;
-    case FNN_RMSPROP: each_vector(rmsprop, 1, &s, x); break;
-    case FNN_RMSPROP_MOMENTUM: each_vector(rmsprop_momentum, 2, &s, x); break;
-    case FNN_ADAM: each_vector(adam, 2, &s, x); break;
-    case FNN_LION: each_vector(lion, 1, &s, x); break;
+    case FNN_SGD: each_vector(sgd, 0, step, factor, x); break;
+    case FNN_MOMENTUM: each_vector(momentum, 1, step, factor, x); break;
+    case FNN_NESTEROV: each_vector(nesterov, 1, step, factor, x); break;
+    case FNN_ADAGRAD: each_vector(adagrad, 1, step, factor, x); break;
+    case FNN_RMSPROP: each_vector(rmsprop, 1, step, factor, x); break;
+    case FNN_RMSPROP_MOMENTUM: each_vector(rmsprop_momentum, 2, step, factor, x); break;
+    case FNN_ADAM: each_vector(adam, 2, step, factor, x); break;
+    case FNN_LION: each_vector(lion, 1, step, factor, x); break;
     }
 }
 

@@ -81,7 +81,16 @@ static ALWAYS_INLINE mask v_equal(vec a, vec b) { return W(cmp)(a, b, _CMP_EQ_OQ
 static ALWAYS_INLINE unsigned v_nonzero(vec v) {
     return (unsigned)W(movemask)(W(cmp)(v, v_set1(0), _CMP_NEQ_UQ));
 }
-static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) { return W(blendv)(b, a, c); }
+/* Not _mm256_blendv, for which GCC compares the mask with zero once more. */
+static ALWAYS_INLINE vec v_select(mask c, vec a, vec b) {
+    vec x;
+#ifdef FNN_F64
+    __asm__("vblendvpd %3, %2, %1, %0" : "=x"(x) : "x"(b), "x"(a), "x"(c));
+#else
+    __asm__("vblendvps %3, %2, %1, %0" : "=x"(x) : "x"(b), "x"(a), "x"(c));
+#endif
+    return x;
+}
 static ALWAYS_INLINE int v_all(mask c) { return W(movemask)(c) == (1 << VL) - 1; }
 /* 1.5 * 2^FRACTION_BITS + n has n, two's complement, in its lowest bits: a conversion that exists
  * for both types. */

@@ -13,7 +13,7 @@
 static ALWAYS_INLINE void small_transpose(const int most, const real *in, int64_t ld_in, int rows,
                                           int cols, real *out, int64_t ld_out) {
     if (most == 1)
-        transpose_vectors(in, VL, rows, out, VL, cols);
+        transpose_vectors(in, VL, rows, out, ld_out, cols);
     else
         transpose(in, ld_in, rows, cols, out, ld_out);
 }
@@ -62,19 +62,39 @@ static void small_close(fnn_layer *layers, int n_layers, const fnn_targets *y) {
     for (int i = 0; i < 2; i++) turn(layer->state[i], ld, layer->n_out, layer->n_in, VL);
 }
 
-/* a of VL rows, given h_in's columns. */
-static ALWAYS_INLINE void turned_product(const int n_out, const real *W, int64_t ld, const real *hT,
-                                         int n_in, real *a) {
-    vec sum[FEW];
+/* a of `nv` vectors of rows, given h_in's columns, in rows of SMALL_WIDTH; a has FEW vectors for each. */
+static ALWAYS_INLINE void turned_product(const int nv, const int n_out, const real *W, int64_t ld,
+                                         const real *hT, int n_in, real *a) {
+    vec sum[FEW][SMALL_VECTORS];
 #pragma GCC unroll 4
-    for (int o = 0; o < n_out; o++) sum[o] = v_set1(W[n_out * ld + o]);
-    for (int k = 0; k < n_in; k++) {
-        const vec h = v_load_once(hT + k * VL);
+    for (int o = 0; o < n_out; o++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) sum[o][v] = v_set1(W[n_out * ld + o]);
+    for (int k = 0; k < n_in; k++, hT += SMALL_WIDTH) {
+        vec h[SMALL_VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) h[v] = v_load_once(hT + v * VL);
 #pragma GCC unroll 4
-        for (int o = 0; o < n_out; o++) sum[o] = v_fma(h, v_set1(W[o * ld + k]), sum[o]);
+        for (int o = 0; o < n_out; o++) {
+            const vec w = v_set1(W[o * ld + k]);
+#pragma GCC unroll 2
+            for (int v = 0; v < nv; v++) sum[o][v] = v_fma(h[v], w, sum[o][v]);
+        }
     }
 #pragma GCC unroll 4
-    for (int o = 0; o < n_out; o++) v_store(a + o * VL, sum[o]);
+    for (int o = 0; o < n_out; o++)
+#pragma GCC unroll 2
+        for (int v = 0; v < nv; v++) v_store(a + (v * FEW + o) * VL, sum[o][v]);
+}
+
+static ALWAYS_INLINE void turned_products(const int nv, int n_out, const real *W, int64_t ld,
+                                          const real *hT, int n_in, real *a) {
+    switch (n_out) { /* no instance for more than FEW */
+    case 1: turned_product(nv, 1, W, ld, hT, n_in, a); break;
+    case 2: turned_product(nv, (int)smaller(2, FEW), W, ld, hT, n_in, a); break;
+    case 3: turned_product(nv, (int)smaller(3, FEW), W, ld, hT, n_in, a); break;
+    case 4: turned_product(nv, FEW, W, ld, hT, n_in, a); break;
+    }
 }
 
 /* a, then the losses and delta, of n rows; `delta` has FEW vectors for every VL of them. */
@@ -84,18 +104,20 @@ static ALWAYS_INLINE void turned_forward(const int most, const fnn_layer *layer,
     const real *W = layer->W.data;
     const int n_in = (int)layer->n_in, n_out = (int)layer->n_out;
     const int64_t ld = small_ld(most, layer->n_in);
-    real hT[SMALL_WIDTH * VL];
-    for (int64_t r = 0; r < n; r += VL, delta += FEW * VL) {
-        const int count = (int)smaller(VL, n - r);
-        small_transpose(most, h_in + r * ld, ld, count, n_in, hT, VL);
-        switch (n_out) { /* no instance for more than FEW */
-        case 1: turned_product(1, W, ld, hT, n_in, delta); break;
-        case 2: turned_product((int)smaller(2, FEW), W, ld, hT, n_in, delta); break;
-        case 3: turned_product((int)smaller(3, FEW), W, ld, hT, n_in, delta); break;
-        case 4: turned_product(FEW, W, ld, hT, n_in, delta); break;
-        }
-        take_losses(&(loss_task){y, rows, (real)inverse_n, n_out, NULL, (real(*)[VL])delta, r,
-                                 r + count, losses});
+    real hT[SMALL_WIDTH * SMALL_WIDTH];
+    for (int64_t r = 0; r < n; r += SMALL_WIDTH) {
+        const int64_t end = smaller(n, r + SMALL_WIDTH);
+        real *a = delta + r * FEW;
+        for (int64_t i = r; i < end; i += VL)
+            small_transpose(most, h_in + i * ld, ld, (int)smaller(VL, end - i), n_in, hT + (i - r),
+                            SMALL_WIDTH);
+        if (SMALL_VECTORS == 1 || end - r <= VL)
+            turned_products(1, n_out, W, ld, hT, n_in, a);
+        else
+            turned_products(SMALL_VECTORS, n_out, W, ld, hT, n_in, a);
+        for (int64_t i = r; i < end; i += VL, a += FEW * VL)
+            take_losses(&(loss_task){y, rows, (real)inverse_n, n_out, NULL, (real(*)[VL])a, i,
+                                     smaller(end, i + VL), losses});
     }
 }
 

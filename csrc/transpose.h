@@ -38,7 +38,9 @@ static ALWAYS_INLINE void transpose_to(const int most, const real *in, int64_t l
 /* out[j][i] = in[i][j] for `rows` rows of in, 0 for further i, and n <= VL columns. */
 static ALWAYS_INLINE void transpose_vectors(const real *in, int64_t ld_in, int rows, real *out,
                                             int64_t ld_out, int n) {
-    if (n <= FEW)
+    if (rows == VL && n == VL) /* nothing to ask for each row and column */
+        transpose_to(VL, in, ld_in, VL, out, ld_out, VL);
+    else if (n <= FEW)
         transpose_to(FEW, in, ld_in, rows, out, ld_out, n);
     else
         transpose_to(VL, in, ld_in, rows, out, ld_out, n);
