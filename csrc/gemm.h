@@ -9,7 +9,8 @@
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
  *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
- * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. */
+ * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. UNROLLED k are
+ * one turn of the loop: with AVX2 a core shared with another hardware thread has no time for more instructions. */
 #if defined(FNN_AVX512)
 enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 1 };
 #elif defined(FNN_AVX2)
@@ -48,7 +49,8 @@ static ALWAYS_INLINE int rows_at_once(const int nv) {
     return (int)smaller(MR * NV / nv, MOST_ROWS);
 }
 
-/* sum += a b. AVX2 has no register to spare: GCC, if free to, would have the sum take a's place and move it back. */
+/* sum += a b, in the sum's own register: AVX2 has none to spare, and GCC would have some sums take a's place
+ * and move them back. */
 static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
 #if defined(FNN_AVX2) && defined(FNN_F64)
     __asm__("vfmadd231pd %2, %1, %0" : "+x"(*sum) : "x"(a), "x"(b));
@@ -66,8 +68,8 @@ static ALWAYS_INLINE void fetch_rows(const int count, const int nv, streamed_ope
         for (int v = 0; v < nv; v++) __builtin_prefetch(B->ahead + v * VL, 0, 2);
 }
 
-/* So that GCC adds a constant to these registers where it addresses memory, and does not keep each sum in
- * a register of its own. */
+/* Where A is read along its rows, GCC would else keep what every k adds to these in more registers than there
+ * are, instead of a constant in an address. */
 static ALWAYS_INLINE void keep_offsets(const int m, const int step, int64_t *offset) {
 #pragma GCC unroll 8
     for (int r = 0; r < m && step == 1; r++) __asm__("" : "+r"(offset[r]));
@@ -87,8 +89,9 @@ static ALWAYS_INLINE void add_term(const int m, const int nv, const real *a, con
     }
 }
 
-/* m, nv, step, and for dW rs = 1, are constants where this is inlined. Every loop over acc must be
- * unrolled, or GCC keeps the accumulators in memory. */
+/* m, nv, step, which A.cs nearly always is, and for dW rs = 1, are constants where this is inlined. Every loop
+ * over acc must be unrolled, or GCC keeps the accumulators in memory; the one over the last few k must not be,
+ * for the same reason. */
 static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step,
                                        broadcast_operand A, int64_t K, streamed_operand B, real *C,
                                        int64_t ldc, enum start start, const real *bias) {

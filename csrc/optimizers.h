@@ -129,7 +129,8 @@ static void decay_weights(double decay, step_rows x) {
             v_store(x.W + i, v_fnma(d, v_load(x.W + i), v_load(x.W + i)));
 }
 
-/* The chosen optimizer. The first n_weights of the rows decay; a bias, below them, does not. */
+/* The chosen optimizer, `factor` times its learning rate. The first n_weights of the rows decay; a bias, below
+ * them, does not. */
 static void optimize(const fnn_step *step, double factor, step_rows x, int64_t n_weights) {
     if (step->decay != 0)
         decay_weights(step->decay * factor,
