@@ -7,8 +7,9 @@ import pytest
 
 import fastnn
 from fastnn import backends
-from fastnn.backends import _numpy_random
 from fastnn.network import Network
+
+WORD, GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 
 
 @pytest.fixture
@@ -44,12 +45,23 @@ def test_every_order_is_equally_likely(engine):
     assert max(abs(count - 200) for count in counts.values()) < 5 * 14
 
 
+def mixed(x):
+    """SplitMix64's finalizer, on Python's own integers."""
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & WORD
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & WORD
+    return x ^ x >> 31
+
+
 @pytest.mark.parametrize("n", [31, 33, 777, 2**20 + 99])  # about what is done at once, and where
 def test_the_order_is_that_of_the_definition(engine, n):
-    """Durstenfeld's shuffle, place i below i + 1 from random bits: as the reference has it."""
-    rows = np.random.default_rng(0).permutation(n)
-    expected = _numpy_random.shuffled(rows, 2**63, 12)
-    assert np.array_equal(engine.shuffled(rows, 2**63, 12), expected)
+    """Durstenfeld's shuffle, the place below i + 1 from 64 random bits."""
+    rows, seed, epoch = np.random.default_rng(0).permutation(n), 2**63, 12
+    key = mixed(mixed(seed + GOLDEN & WORD) + epoch & WORD)
+    expected = rows.tolist()
+    for i in range(n - 1, 0, -1):
+        j = mixed(key + i * GOLDEN & WORD) * (i + 1) >> 64
+        expected[i], expected[j] = expected[j], expected[i]
+    assert engine.shuffled(rows, seed, epoch).tolist() == expected
 
 
 # ---- an order of one's own ----
