@@ -7,7 +7,12 @@
 #include "transpose.h"
 #include "zeros.h"
 
-enum { TRANSPOSED_ROWS = 4 * NR }; /* at most at once, in the first-level cache or near it */
+/* At most at once, in the first-level cache or near it. */
+#if defined(FNN_AVX2)
+enum { TRANSPOSED_ROWS = 8 * NR };
+#else
+enum { TRANSPOSED_ROWS = 4 * NR };
+#endif
 
 /* What Wt has of outputs k to k + rows, by the inputs of block p, in rows of NR. */
 static void transposed_rows(const fnn_layer *layer, int64_t k, int64_t rows, int64_t p, real *out) {
@@ -17,23 +22,21 @@ static void transposed_rows(const fnn_layer *layer, int64_t k, int64_t rows, int
                   smaller(NR, end - k), out, NR);
 }
 
-/* As `product`, with that for B. */
+/* As `product`, with that for B: a block of A stays in the second-level cache. */
 static ALWAYS_INLINE void transposed_product(const fnn_matrix *A, const fnn_layer *layer,
                                              const fnn_matrix *C, int64_t r0, int64_t r1,
                                              finish_panel *finish, const void *context) {
     real B[TRANSPOSED_ROWS * NR];
     const int64_t K = layer->n_out;
     broadcast_operand a = rows_of(A, r0);
-    const real *first = a.data;
-    for (int64_t p = 0; p < count_panels(C); p++) {
-        for (int64_t k = 0; k < K; k += TRANSPOSED_ROWS) {
-            const int64_t rows = smaller(TRANSPOSED_ROWS, K - k);
+    for (int64_t k = 0; k < K; k += TRANSPOSED_ROWS, a.data += TRANSPOSED_ROWS / NR * a.jump) {
+        const int64_t rows = smaller(TRANSPOSED_ROWS, K - k);
+        for (int64_t p = 0; p < count_panels(C); p++) {
             transposed_rows(layer, k, rows, p, B);
-            a.data = first + k / NR * a.jump;
             tiles_of_rows(panel_vectors(C, p), r1 - r0, a, rows, (streamed_operand){B, NR, NULL},
                           at(C, p, r0), C->ld, k ? FROM_C : FROM_ZERO, NULL);
+            if (k + rows == K) finish(context, p, r0, r1);
         }
-        finish(context, p, r0, r1);
     }
 }
 
