@@ -217,22 +217,21 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
     }
 }
 
-/* What leaving zeros out costs, in units of the micro-kernel's work: also to transpose a square, which
- * costs as much as so many rows. */
-static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n,
-                            double transposed) {
-    return LEAVING_OUT + EACH_TERM * density(X, p, panels, 0, n) + transposed / (double)n;
+/* The time of dW without the zeros of X, with them 1. */
+static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n) {
+    return LEAVING_OUT + EACH_TERM * density(X, p, panels, 0, n);
 }
 
-/* A factor too narrow leaves the other's zeros in. */
+/* By delta a square is transposed, too. A factor too narrow leaves the other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step) {
     const update_task u = {layer, h_in, delta, n, step};
     double by_h = 1, by_delta = 1;
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
-        by_h = without_zeros(h_in, tile.block, tile.n_blocks, n, 0);
+        by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta = without_zeros(delta, tile.panel, tile.n_panels, n, TRANSPOSE);
+        by_delta =
+            without_zeros(delta, tile.panel, tile.n_panels, n) + (double)TRANSPOSE / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else
