@@ -2,6 +2,9 @@
  * includes, its registers in gemm.h, a line in CMakeLists.txt, and a row here. */
 #include "fastnn.h"
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 extern const fnn_kernels fnn_scalar_f32, fnn_scalar_f64;
 #if defined(__x86_64__)
@@ -18,6 +21,24 @@ static int has_avx2(void) {
 static int has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+int fnn_wide_core;
+
+#if defined(__x86_64__)
+/* Bytes of the first-level data cache, as cpuid describes it: Intel in leaf 4, AMD in its own, both alike. */
+static unsigned first_level_bytes(unsigned leaf) {
+    unsigned a, b, c, d;
+    for (unsigned i = 0; __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 31); i++)
+        if ((a & 31) == 1 && (a >> 5 & 7) == 1)
+            return ((b >> 22) + 1) * ((b >> 12 & 1023) + 1) * ((b & 4095) + 1) * (c + 1);
+    return 0;
+}
+
+__attribute__((constructor)) static void find_core(void) {
+    const unsigned intel = first_level_bytes(4), amd = first_level_bytes(0x8000001D);
+    fnn_wide_core = (intel ? intel : amd) >= 48 << 10;
 }
 #endif
 

@@ -155,8 +155,14 @@ typedef struct {
     uint8_t *summed; /* (n_in,): whether gradient has sums from earlier parts of the batch */
 } fnn_columns;
 
+/* Whether the core's first-level data cache has 48 kB (Intel since 2019, AMD since 2024). With AVX-512 such a core
+ * also does two multiply-adds a cycle. It changes what is summed together, never a bit. */
+extern int fnn_wide_core;
+
 typedef struct {
     int VL, MR, NR, group;
+    /* How many blocks and panels a tile of many has. */
+    int (*usual_group)(void);
     /* Asks for rows r0:r1 of a batch to come into this core's cache. */
     void (*fetch)(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1);
     /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. Here and below, a dropout

@@ -49,7 +49,8 @@ static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *
     const int64_t together = W_bytes <= W_IN_CACHE ? 2 * MR : ROWS_TOGETHER;
     if (!lies_in_place(X, rows)) return FNN_TO_BE_GATHERED;
     const real *x = (const real *)X->data + (rows.first + r0) * rs;
-    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < DENSE) return FNN_TO_BE_GATHERED;
+    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < few_enough(a))
+        return FNN_TO_BE_GATHERED;
     vec bad = v_set1(0);
     for (int64_t r = r0; r < r1; r += together) {
         const int64_t count = smaller(together, r1 - r);

@@ -324,6 +324,7 @@ const fnn_kernels FNN_TABLE = {
     MR,
     NR,
     LARGEST_GROUP,
+    usual_group,
     fetch,
     gather,
     forward,

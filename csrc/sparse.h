@@ -75,7 +75,7 @@ static __attribute__((noinline)) void sum_terms(int nv, const term_sums *s) {
     case 7: sum_vectors(7, *s); break;
     case 8: sum_vectors(8, *s); break;
     case 9: sum_vectors(9, *s); break;
-#if !defined(FNN_AVX512) && !defined(FNN_NEON)
+#if !defined(FNN_NEON)
     case 10: sum_vectors(10, *s); break;
     case 11: sum_vectors(11, *s); break;
     case 12: sum_vectors(12, *s); break;
@@ -188,7 +188,7 @@ static real add_columns(const forward_task *f, sparse_row *rest, int64_t c, int6
 static int64_t columns_together(const fnn_matrix *W, int64_t n_elements) {
     const int64_t size = count_panels(W) * panel_size(W) * (int64_t)sizeof(real);
     if (size < LARGE_BYTES || n_elements < W->rows) return W->rows - 1;
-    return SMALL_BYTES / (GROUP * NR * (int64_t)sizeof(real));
+    return SMALL_BYTES / (usual_group() * NR * (int64_t)sizeof(real));
 }
 
 static real forward_sparse_rows(const sparse_rows *S, const fnn_matrix *W, const fnn_matrix *C,

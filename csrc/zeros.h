@@ -11,13 +11,14 @@
 #include "gemm.h"
 
 /* Panels of C that a row keeps in registers; the last group has up to one more, never a lone one.
- *         AVX-512 6 or 9 accumulators of 32    AVX2 9 or 12 of 16    NEON 6 or 9 of 32 */
-#if defined(FNN_AVX2)
-enum { GROUP = 3 };
+ *         AVX-512 6 to 12 accumulators of 32    AVX2 9 or 12 of 16    NEON 6 or 9 of 32
+ * With AVX-512 it is three where the first-level cache holds what they need of B. */
+#if defined(FNN_AVX512) || defined(FNN_AVX2)
+enum { MOST_IN_GROUP = 3 };
 #else
-enum { GROUP = 2 };
+enum { MOST_IN_GROUP = 2 };
 #endif
-enum { LARGEST_GROUP = GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
+enum { LARGEST_GROUP = MOST_IN_GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
 enum { FETCHES_APART = 4, SAMPLED = 8, KEPT_IN_CACHE = 1 << 20 };
 /* Whether two rows of C fit into registers. */
 #if defined(FNN_AVX512) || defined(FNN_NEON)
@@ -25,18 +26,28 @@ enum { PAIRS_FIT = 1 };
 #else
 enum { PAIRS_FIT = 0 };
 #endif
-/* From this share of elements that are not zero on, to leave zeros out is slower than to keep them; in dW it
- * takes LEAVING_OUT plus that share times EACH_TERM of the time. */
-#if defined(FNN_AVX2)
-static const double DENSE = 0.55, LEAVING_OUT = 0.3, EACH_TERM = 1.5;
-#else
-static const double DENSE = 0.75, LEAVING_OUT = 0, EACH_TERM = 1.15;
-#endif
 /* Up to this share of what two columns have together, in either, they go in pairs. */
 static const double ALIKE = 0.62;
 
+static int usual_group(void) {
+#if defined(FNN_AVX512)
+    return fnn_wide_core ? 3 : 2;
+#else
+    return MOST_IN_GROUP;
+#endif
+}
 static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
-    return panels_left <= LARGEST_GROUP ? panels_left : GROUP;
+    return panels_left <= usual_group() + 1 ? panels_left : usual_group();
+}
+/* Up to this share of elements other than zero it is faster to leave zeros out. A wide core does two multiply-adds a
+ * cycle, or two loads: then what begins and ends a row of C weighs more, the more the fewer vectors it has. */
+static ALWAYS_INLINE double few_enough(const fnn_matrix *C) {
+#if defined(FNN_AVX2)
+    return 0.55;
+#else
+    const int64_t vectors = smaller((C->cols + VL - 1) / VL, usual_group() * NV);
+    return fnn_wide_core ? 0.8 - 1.2 / (double)vectors : 0.75;
+#endif
 }
 /* Vectors of panels p and following that hold columns. */
 static ALWAYS_INLINE int group_vectors(const fnn_matrix *X, int64_t p, int64_t panels) {
@@ -195,7 +206,7 @@ static __attribute__((noinline)) void sum_nonzero_terms(int nv, const nonzero_te
     case 7: sum_and_fetch(7, t, rows); break;
     case 8: sum_and_fetch(8, t, rows); break;
     case 9: sum_and_fetch(9, t, rows); break;
-#if !defined(FNN_AVX512) && !defined(FNN_NEON)
+#if !defined(FNN_NEON)
     case 10: sum_and_fetch(10, t, rows); break;
     case 11: sum_and_fetch(11, t, rows); break;
     case 12: sum_and_fetch(12, t, rows); break;
@@ -208,7 +219,7 @@ static const real zero_row[NR] = {0};
 /* Whether rows r0:r1 of A have zeros enough, and C columns enough for a row alone. */
 static int has_many_zeros(const fnn_matrix *A, const fnn_matrix *C, int64_t r0, int64_t r1) {
     if (A->nonzero == NULL || C->cols < LEAST_COLUMNS) return 0;
-    return density(A, 0, count_panels(A), r0, r1) < DENSE;
+    return density(A, 0, count_panels(A), r0, r1) < few_enough(C);
 }
 
 /* Whether a block of B is fetched while the one before is multiplied: where B may lie in another core's

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from fastnn.backends._kernels import set_wide_core
 
 import fastnn
 from fastnn.backends import _cython
@@ -13,6 +14,14 @@ ISAS = fastnn.available_isas()
 # Around the edges of tiles, panels, groups of panels, and of the 64 rows whose bits are a word.
 SIZES = (1, 7, 12, 24, 47, 48, 49, 63, 64, 65, 97, 128, 145, 200)
 SHARES_OF_ZEROS = (0.0, 0.3, 0.5, 0.9, 1.0)
+
+
+@pytest.fixture(params=[False, True], ids=["narrow", "wide"], autouse=True)
+def core(request):
+    """Both kinds of core, which differ in what they sum together and in which zeros they keep."""
+    before = set_wide_core(request.param)
+    yield
+    set_wide_core(before)
 
 
 def with_zeros(rng, shape, dtype, share, alike=1):

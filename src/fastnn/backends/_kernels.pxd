@@ -75,8 +75,11 @@ cdef extern from "fastnn.h" nogil:
         int64_t *starts
         uint8_t *summed
 
+    int fnn_wide_core
+
     ctypedef struct fnn_kernels:
-        int VL, MR, NR, group
+        int VL, MR, NR
+        int (*usual_group)() noexcept nogil
         void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
         int (*gather)(const fnn_input *, fnn_rows, const fnn_dropout *, fnn_matrix *, int64_t,
                       int64_t) noexcept nogil

@@ -93,7 +93,7 @@ cdef class Kernels:
         """[(fnn_tile, cost)] that make up a layer's weights; what one costs is only relative."""
         cdef int64_t NR = self.table.NR, VL = self.table.VL
         blocks, panels = (n_in + NR - 1) // NR, (n_out + NR - 1) // NR
-        height = width = self.table.group - 1
+        height = width = self.table.usual_group()
         if blocks * panels <= FEW_SQUARES:
             # left alone, so that threads find some to share; but a row of dW that leaves zeros out
             # had better have both of two panels
@@ -118,6 +118,14 @@ cdef class Kernels:
         if transposed:
             layer.Wt = self.matrix(memory, n_out, n_in)
         return layer
+
+
+def set_wide_core(bint wide):
+    """Have cores taken for wide ones, as fastnn.h has it, or not; for tests. Returns what they were
+    taken for."""
+    global fnn_wide_core
+    before, fnn_wide_core = fnn_wide_core, wide
+    return bool(before)
 
 
 cdef class Workspace:
