@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 
 # Seconds that a barrier of two or more cores near to each other takes; less where a host gives two
-# virtual CPUs one core, more where the cores are far apart.
+# virtual CPUs one core, more where the cores are far apart. Elsewhere all are: where a barrier was
+# so slow and the larger team faster, one is not too slow until it takes SLOWER times as long.
 QUICKEST_BARRIER, SLOWEST_BARRIER = 5e-8, 2.5e-7
+SLOWER = 1.5
 # A team whose threads had their cores for a smaller share of the time than this is crowded.
 CROWDED = 0.9
 # Seconds: how long a trial of another size lasts, from trial to trial, and until all is forgotten.
@@ -35,15 +38,20 @@ class TeamSize:
         while is_open and largest > 1:
             largest = (largest + 1) // 2
             self.sizes.append(largest)
-        self._rates = [0.0] * len(self.sizes)  # rows per second in the last call of each size
         self._last_call = -STALE
+        self._slowest_barrier = SLOWEST_BARRIER  # that is not too slow
+        self._chosen, self._wait = 0, SHORTEST_WAIT
         self._forget(0.0)
 
     def _forget(self, now: float) -> None:
+        """All but how rarely the whole team, if it is the one, is to be doubted."""
+        self._wait = self._wait if self._chosen == 0 else SHORTEST_WAIT
         self._chosen = self._present = 0  # indices of sizes; they differ during a trial
+        # Rows per second in the last two calls of each size: one alone may have been disturbed.
+        self._rates: list[deque[float]] = [deque([0.0], maxlen=2) for _ in self.sizes]
         self._crowded = self._calls = 0  # crowded calls in a row, calls of any kind
-        self._is_good = True  # the place that the host has given the team
-        self._wait, self._next_trial, self._begin = SHORTEST_WAIT, now + SHORTEST_WAIT, now
+        self._barrier, self._is_good = 0.0, True  # in the place that the host has given the team
+        self._next_trial, self._begin = now + self._wait, now
         self._shortest_call = math.inf
 
     def next_call(self, seconds: float) -> tuple[int, float]:
@@ -65,22 +73,25 @@ class TeamSize:
         barrier_seconds what a barrier took, 0 for one thread.
         """
         self._last_call = time.monotonic()
-        self._rates[self._present] = rows / seconds
+        self._rates[self._present].append(rows / seconds)
         self._shortest_call = min(self._shortest_call, seconds)
         self._crowded = self._crowded + 1 if share < CROWDED else 0
-        is_moved = self._note_place(barrier_seconds)
+        has_changed = self._note_place(barrier_seconds) or self._crowded >= 2
         if self._present != self._chosen:
             self._end_trial()
         elif self._chosen + 1 < len(self.sizes) and (
-            self._crowded >= 2 or is_moved or (self._chosen == 0 and self._may_try_smaller())
+            has_changed or (self._chosen == 0 and self._may_try_smaller())
         ):
+            if has_changed:  # what was before does not count
+                self._rates[self._chosen] = deque([rows / seconds], maxlen=2)
             self._present = self._chosen + 1
 
     def _note_place(self, barrier_seconds: float) -> bool:
         """Whether the team has been moved to where a smaller one may be faster."""
         was_good = self._is_good
-        if barrier_seconds > 0:
-            self._is_good = QUICKEST_BARRIER < barrier_seconds < SLOWEST_BARRIER
+        if barrier_seconds > 0 and self._calls > 1:  # in the first one, threads are woken
+            self._barrier = barrier_seconds
+            self._is_good = QUICKEST_BARRIER < barrier_seconds < self._slowest_barrier
         return was_good and not self._is_good
 
     def _may_try_smaller(self) -> bool:
@@ -88,8 +99,11 @@ class TeamSize:
         return self._last_call > max(self._next_trial, self._begin + patience)
 
     def _end_trial(self) -> None:
-        if self._rates[self._present] > self._rates[self._chosen]:
+        larger = min(self._present, self._chosen)
+        if max(self._rates[self._present]) > max(self._rates[self._chosen]):
             self._chosen, self._wait = self._present, SHORTEST_WAIT
         else:
             self._present, self._wait = self._chosen, min(2 * self._wait, LONGEST_WAIT)
+        if self._chosen == larger:
+            self._slowest_barrier = max(self._slowest_barrier, SLOWER * self._barrier)
         self._next_trial, self._crowded = self._last_call + self._wait, 0
