@@ -22,7 +22,8 @@ enum { MR = 4, NV = 4, MOST_ROWS = 4, UNROLLED = 1 };
 #endif
 enum {
     NR = NV * VL,
-    KC = 9 * NR
+    KC = 9 * NR,
+    LINE = 64 / sizeof(real)
 }; /* KC: a block of B stays in the second-level cache, a tile's A in the first */
 
 /* The broadcast operand: element (r, k) is data[(k / span) * jump + r * rs + (k % span) * cs]. */
@@ -31,12 +32,20 @@ typedef struct {
     int64_t rs, cs, span, jump;
 } broadcast_operand;
 
-/* The streamed operand: row k at data + k * ld. While it is read, the same amount is fetched from
- * `ahead` on, if that is not NULL: what comes next may lie in another core's cache. */
+/* What comes next may lie in another core's cache, or in none: it is fetched from `begin` to `end`, a line for
+ * every k of a tile. */
+typedef struct {
+    const real *begin, *end;
+} fetched;
+
+static const real no_line[1];
+#define NOTHING ((fetched){no_line, no_line})
+
+/* The streamed operand: row k at data + k * ld. */
 typedef struct {
     const real *data;
     int64_t ld;
-    const real *ahead;
+    fetched next;
 } streamed_operand;
 
 /* FROM_BIAS: every row with the same, a column for each; FROM_BIAS_OF_ROWS: one for each row. */
@@ -61,11 +70,10 @@ static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
 #endif
 }
 
-static ALWAYS_INLINE void fetch_rows(const int count, const int nv, streamed_operand *B) {
+static ALWAYS_INLINE void fetch_lines_of(fetched *next, const int count) {
 #pragma GCC unroll 4
-    for (int k = 0; k < count; k++, B->ahead += B->ld)
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) __builtin_prefetch(B->ahead + v * VL, 0, 2);
+    for (int i = 0; i < count; i++) __builtin_prefetch(next->begin + i * LINE, 0, 2);
+    next->begin += count * LINE;
 }
 
 /* Where A is read along its rows, GCC would else keep what every k adds to these in more registers than there
@@ -113,7 +121,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         const real *a = A.data;
         int64_t k = smaller(K - k0, A.span);
         for (; unrolls && k >= UNROLLED; k -= UNROLLED) {
-            if (B.ahead) fetch_rows(UNROLLED, nv, &B);
+            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, UNROLLED);
 #pragma GCC unroll 4
             for (int i = 0; i < UNROLLED; i++) {
                 keep_offsets(m, step, offset);
@@ -124,7 +132,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         }
 #pragma GCC unroll 1
         for (; k > 0; k--) {
-            if (B.ahead) fetch_rows(1, nv, &B);
+            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, 1);
             if (UNROLLED > 1) keep_offsets(m, step, offset);
             add_term(m, nv, a, offset, B.data, acc);
             a += A.cs;
@@ -150,7 +158,7 @@ static ALWAYS_INLINE void tiles_of_width(const int nv, const int step, int64_t r
                                          broadcast_operand A, int64_t K, streamed_operand B,
                                          real *C, int64_t ldc, enum start start, const real *bias) {
     const int most = rows_at_once(nv);
-    for (; rows >= most; rows -= most, B.ahead = NULL) {
+    for (; rows >= most; rows -= most, B.next.begin += K * LINE) {
         micro_kernel(most, nv, step, A, K, B, C, ldc, start, bias);
         A.data += most * A.rs;
         C += most * ldc;
@@ -226,23 +234,26 @@ static ALWAYS_INLINE broadcast_operand rows_of(const fnn_matrix *A, int64_t r0) 
     return (broadcast_operand){at(A, 0, r0), A->ld, 1, NR, A->rows * A->ld};
 }
 
-/* C[r0:r1] = A B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. */
+/* C[r0:r1] = A B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. Meanwhile panel after
+ * panel of B is fetched, and during the last one `next`. */
 static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int64_t K, int has_bias,
-                                  const fnn_matrix *C, int64_t r0, int64_t r1, finish_panel *finish,
-                                  const void *context) {
+                                  const fnn_matrix *C, int64_t r0, int64_t r1, fetched next,
+                                  finish_panel *finish, const void *context) {
     const real *first = A.data;
-    const int64_t block = block_of(K);
+    const int64_t block = block_of(K), last = count_panels(C) - 1, tiles = (r1 - r0 + MR - 1) / MR;
     int64_t k0 = 0;
     do {
+        const int64_t rows = smaller(block, K - k0);
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
-        for (int64_t p = 0; p < count_panels(C); p++) {
-            streamed_operand b = {at(B, p, k0), B->ld, NULL};
-            if (p + 1 < count_panels(C)) b.ahead = at(B, p + 1, k0);
+        for (int64_t p = 0; p <= last; p++) {
+            streamed_operand b = {at(B, p, k0), B->ld, next};
+            if (p < last) b.next = (fetched){at(B, p + 1, k0), at(B, p + 1, k0 + rows)};
             A.data = first + k0 / A.span * A.jump + k0 % A.span;
-            tiles_of_rows(panel_vectors(C, p), r1 - r0, A, smaller(block, K - k0), b, at(C, p, r0),
-                          C->ld, start, at(B, p, K));
+            tiles_of_rows(panel_vectors(C, p), r1 - r0, A, rows, b, at(C, p, r0), C->ld, start,
+                          at(B, p, K));
             if (k0 + block >= K) finish(context, p, r0, r1);
         }
+        next.begin += tiles * rows * LINE;
     } while ((k0 += block) < K);
 }
 

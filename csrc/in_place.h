@@ -7,7 +7,7 @@
 /* A W of so many bytes stays in the second-level cache beside rows of X that come in and go. Tiles of
  * four rows read it too often for that. */
 enum { W_IN_CACHE = MR > 4 ? 1 << 19 : 0 };
-enum { ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16, LINES_AHEAD = 12 };
+enum { ROWS_TOGETHER = 64, ROWS_LOOKED_AT = 16 };
 
 /* Whether the elements of a row lie side by side as reals, and the rows at equal distances. */
 static int lies_in_place(const fnn_input *X, fnn_rows rows) {
@@ -53,10 +53,9 @@ static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *
         return FNN_TO_BE_GATHERED;
     vec bad = v_set1(0);
     for (int64_t r = r0; r < r1; r += together) {
-        const int64_t count = smaller(together, r1 - r);
-        for (int64_t i = count; i < smaller(2 * count, r1 - r); i++)
-            fetch_lines((const char *)(x + i * rs), LINES_AHEAD * 64, 2);
-        product((broadcast_operand){x, rs, 1, K, 0}, W, K, 1, a, r, r + count, finish_forward,
+        const int64_t count = smaller(together, r1 - r), ahead = smaller(2 * together, r1 - r);
+        const fetched next = rs > 2 * K ? NOTHING : (fetched){x + count * rs, x + ahead * rs};
+        product((broadcast_operand){x, rs, 1, K, 0}, W, K, 1, a, r, r + count, next, finish_forward,
                 &context);
         for (int64_t i = 0; i < count; i++, x += rs) bad = v_add(bad, find_infinite(x, K));
     }

@@ -170,7 +170,8 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dr
         product_of_nonzero(h_in, &layer->W, layer->shared, layer->n_in, 1, a, r0, r1,
                            finish_forward, &context);
     else
-        product(rows_of(h_in, r0), &layer->W, layer->n_in, 1, a, r0, r1, finish_forward, &context);
+        product(rows_of(h_in, r0), &layer->W, layer->n_in, 1, a, r0, r1, NOTHING, finish_forward,
+                &context);
 }
 
 /* forward for row 0 and panels p0 to p1 of the output. */
@@ -211,8 +212,8 @@ static void backward(const fnn_layer *layer, const fnn_matrix *delta,
         product_of_nonzero(delta, &layer->Wt, layer->shared, layer->n_out, 0, dh, r0, r1,
                            finish_backward, &context);
     else
-        product(rows_of(delta, r0), &layer->Wt, layer->n_out, 0, dh, r0, r1, finish_backward,
-                &context);
+        product(rows_of(delta, r0), &layer->Wt, layer->n_out, 0, dh, r0, r1, NOTHING,
+                finish_backward, &context);
 }
 
 /* ---- pack and unpack */

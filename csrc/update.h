@@ -59,7 +59,7 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
     do {
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
-                         (streamed_operand){at(B, panel, k0), B->ld, NULL}, g, ld,
+                         (streamed_operand){at(B, panel, k0), B->ld, NOTHING}, g, ld,
                          k0 ? FROM_C : start_of(u), NULL);
     } while ((k0 += size) < u->n);
 }

@@ -18,7 +18,7 @@ enum { MOST_IN_GROUP = 3 };
 #else
 enum { MOST_IN_GROUP = 2 };
 #endif
-enum { LARGEST_GROUP = MOST_IN_GROUP + 1, LEAST_COLUMNS = 2 * VL, LINE = 64 / sizeof(real) };
+enum { LARGEST_GROUP = MOST_IN_GROUP + 1, LEAST_COLUMNS = 2 * VL };
 enum { FETCHES_APART = 4, SAMPLED = 8, KEPT_IN_CACHE = 1 << 20 };
 /* Whether two rows of C fit into registers. */
 #if defined(FNN_AVX512) || defined(FNN_NEON)
@@ -179,7 +179,7 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
 /* In pairs, but for the last row where their number is odd. */
 static ALWAYS_INLINE void sum_in_pairs(const int nv, const nonzero_terms *t, int64_t r0,
                                        int64_t r1) {
-    const int64_t paired = PAIRS_FIT && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
+    const int64_t paired = PAIRS_FIT && nv <= 9 && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
     if (paired) sum_rows(2, nv, t, r0, r0 + paired);
     sum_rows(1, nv, t, r0 + paired, r1);
 }
