@@ -223,7 +223,7 @@ static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int6
 #if defined(FNN_AVX2)
     return 0.3 + 1.5 * share;
 #else
-    return fnn_wide_core ? 0.25 + 1.4 * share + 6 / (double)n : 1.15 * share;
+    return is_wide() ? 0.25 + 1.4 * share + 6 / (double)n : 1.15 * share;
 #endif
 }
 

@@ -20,18 +20,26 @@ enum { MOST_IN_GROUP = 2 };
 #endif
 enum { LARGEST_GROUP = MOST_IN_GROUP + 1, LEAST_COLUMNS = 2 * VL };
 enum { FETCHES_APART = 4, SAMPLED = 8, KEPT_IN_CACHE = 1 << 20 };
-/* Whether two rows of C fit into registers. */
+/* Of so many vectors at most two rows of C go in pairs. (With AVX-512 twelve would fit into registers, too, for a few
+ * kilobytes of code more.) */
 #if defined(FNN_AVX512) || defined(FNN_NEON)
-enum { PAIRS_FIT = 1 };
+enum { MOST_PAIRED = 9 };
 #else
-enum { PAIRS_FIT = 0 };
+enum { MOST_PAIRED = 0 };
 #endif
 /* Up to this share of what two columns have together, in either, they go in pairs. */
 static const double ALIKE = 0.62;
 
+static ALWAYS_INLINE int is_wide(void) {
+#if defined(FNN_AVX512)
+    return fnn_wide_core;
+#else
+    return 0;
+#endif
+}
 static int usual_group(void) {
 #if defined(FNN_AVX512)
-    return fnn_wide_core ? 3 : 2;
+    return is_wide() ? MOST_IN_GROUP : MOST_IN_GROUP - 1;
 #else
     return MOST_IN_GROUP;
 #endif
@@ -46,7 +54,7 @@ static ALWAYS_INLINE double few_enough(const fnn_matrix *C) {
     return 0.55;
 #else
     const int64_t vectors = smaller((C->cols + VL - 1) / VL, usual_group() * NV);
-    return fnn_wide_core ? 0.8 - 1.2 / (double)vectors : 0.75;
+    return is_wide() ? 0.8 - 1.2 / (double)vectors : 0.75;
 #endif
 }
 /* Vectors of panels p and following that hold columns. */
@@ -179,7 +187,7 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
 /* In pairs, but for the last row where their number is odd. */
 static ALWAYS_INLINE void sum_in_pairs(const int nv, const nonzero_terms *t, int64_t r0,
                                        int64_t r1) {
-    const int64_t paired = PAIRS_FIT && nv <= 9 && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
+    const int64_t paired = nv <= MOST_PAIRED && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
     if (paired) sum_rows(2, nv, t, r0, r0 + paired);
     sum_rows(1, nv, t, r0 + paired, r1);
 }
@@ -305,7 +313,7 @@ static void sum_nonzero_columns(const fnn_matrix *A, int64_t pa, const fnn_matri
     for (int64_t r = 0; r < n; r += WORD) {
         const int64_t rows = smaller(WORD, n - r);
         transpose_bits(A->nonzero + pa * A->rows + r, rows, columns);
-        t.in_pairs = PAIRS_FIT && are_alike(columns, count);
+        t.in_pairs = MOST_PAIRED > 0 && are_alike(columns, count);
         t.a = at(A, pa, r);
         t.B = at(B, pb, r);
         if (r + rows == n) t.next = *weights;

@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from fastnn.backends._kernels import set_wide_core
 
 import fastnn
-from fastnn.backends import _cython
+from fastnn.backends import _cython, _kernels
 from fastnn.network import ACTIVATIONS, DTYPES
 
 ISAS = fastnn.available_isas()
@@ -19,9 +18,9 @@ SHARES_OF_ZEROS = (0.0, 0.3, 0.5, 0.9, 1.0)
 @pytest.fixture(params=[False, True], ids=["narrow", "wide"], autouse=True)
 def core(request):
     """Both kinds of core, which differ in what they sum together and in which zeros they keep."""
-    before = set_wide_core(request.param)
+    before = _kernels.set_wide_core(request.param)
     yield
-    set_wide_core(before)
+    _kernels.set_wide_core(before)
 
 
 def with_zeros(rng, shape, dtype, share, alike=1):
