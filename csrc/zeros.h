@@ -3,7 +3,7 @@
  *
  * Where zeros lie differs from row to row, so a row is computed alone: its columns stay in
  * registers while the set bits of a word lead through the rows of B that it needs. Against the
- * micro-kernel that is one load for every multiply-add; it pays from a quarter of zeros. */
+ * micro-kernel that is one load for every multiply-add; how many zeros it takes, few_enough knows. */
 #ifndef FNN_ZEROS_H
 #define FNN_ZEROS_H
 
