@@ -94,9 +94,27 @@ def test_large_teams_find_the_best_size_step_by_step(monkeypatch):
     assert machine.share_of_time(2, 10.0) > 0.8
 
 
-def test_after_a_pause_all_is_forgotten(monkeypatch):
+def test_the_choice_outlives_pauses(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.8e6})
+    own = 0.0
+    for _ in range(50):  # trainings too short for a trial each
+        machine.now += 2 * team_size.STALE
+        own += machine.share_of_time(1, 0.2)
+    assert own / 50 > 0.7
+
+
+def test_after_a_pause_the_larger_team_is_tried_soon(monkeypatch):
     machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.4e6}, share=0.5)
-    machine.share_of_time(1, 1.0)
-    assert machine.call()[0] == 1
+    machine.share_of_time(1, 10.0)
+    machine.rates, machine.share = {1: 1.0e6, 2: 1.9e6}, 1.0
     machine.now += 2 * team_size.STALE
-    assert machine.call()[0] == 2
+    assert machine.call()[0] == 1
+    assert machine.share_of_time(2, 1.0) > 0.7
+
+
+def test_a_trial_compares_what_was_measured_since_the_pause(monkeypatch):
+    machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 0.8e6})
+    machine.share_of_time(1, 5.0)
+    machine.now += 2 * team_size.STALE
+    machine.rates = {1: 0.5e6, 2: 0.4e6}  # another network, or a slower host
+    assert machine.share_of_time(1, 10.0) > 0.85

@@ -13,12 +13,13 @@ QUICKEST_BARRIER, SLOWEST_BARRIER = 5e-8, 2.5e-7
 SLOWER = 1.5
 # A team whose threads had their cores for a smaller share of the time than this is crowded.
 CROWDED = 0.9
-# Seconds: how long a trial of another size lasts, from trial to trial, and until all is forgotten.
+# Seconds: how long a trial of another size lasts, training from trial to trial, and the pause after which
+# rates are of the past.
 TRIAL_SECONDS = 0.02
 SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 3.2
 STALE = 0.1
-# So many times as long as the shortest call so far is waited for a trial that nothing calls for.
+# So many times as long as the shortest call so far is trained until a trial that nothing calls for.
 PATIENCE = 20
 
 
@@ -30,7 +31,8 @@ class TeamSize:
     crowded calls the next smaller team is tried, and from there the larger one again now and then.
     So it is, at once, when barriers tell that the host of a virtual machine has moved its CPUs, to
     cores far from each other or two of them to one core. Not all that a host does shows there, so
-    whatever they say, the smaller team is tried now and then, ever more rarely.
+    whatever they say, the smaller team is tried now and then, ever more rarely. Many trainings
+    are short, so a pause ends nothing of that; but rates are measured anew.
     """
 
     def __init__(self, largest: int, is_open: bool) -> None:
@@ -38,21 +40,22 @@ class TeamSize:
         while is_open and largest > 1:
             largest = (largest + 1) // 2
             self.sizes.append(largest)
-        self._last_call = -STALE
+        self._last_call = 0.0
         self._slowest_barrier = SLOWEST_BARRIER  # that is not too slow
-        self._chosen, self._wait = 0, SHORTEST_WAIT
-        self._forget(0.0)
-
-    def _forget(self, now: float) -> None:
-        """All but how rarely the whole team, if it is the one, is to be doubted."""
-        self._wait = self._wait if self._chosen == 0 else SHORTEST_WAIT
         self._chosen = self._present = 0  # indices of sizes; they differ during a trial
+        self._wait = SHORTEST_WAIT
+        self._trained = 0.0  # seconds since the last trial
+        self._shortest_call = math.inf
+        self._forget_rates()
+
+    def _forget_rates(self) -> None:
+        self._present = self._chosen
+        if self._chosen > 0:
+            self._wait = SHORTEST_WAIT
         # Rows per second in the last two calls of each size: one alone may have been disturbed.
         self._rates: list[deque[float]] = [deque([0.0], maxlen=2) for _ in self.sizes]
         self._crowded = self._calls = 0  # crowded calls in a row, calls of any kind
         self._barrier, self._is_good = 0.0, True  # in the place that the host has given the team
-        self._next_trial, self._begin = now + self._wait, now
-        self._shortest_call = math.inf
 
     def next_call(self, seconds: float) -> tuple[int, float]:
         """Size and length of the next call. Trials are short, as are the first two calls, so that
@@ -60,8 +63,8 @@ class TeamSize:
         """
         now = time.monotonic()
         if now > self._last_call + STALE:
-            self._forget(now)
-        elif self._chosen > 0 and self._present == self._chosen and now > self._next_trial:
+            self._forget_rates()
+        elif self._present == self._chosen > 0 and self._trained > self._wait:
             self._present = self._chosen - 1
         if self._present != self._chosen or self._calls < 2:
             seconds = min(seconds, TRIAL_SECONDS)
@@ -73,6 +76,7 @@ class TeamSize:
         barrier_seconds what a barrier took, 0 for one thread.
         """
         self._last_call = time.monotonic()
+        self._trained += seconds
         self._rates[self._present].append(rows / seconds)
         self._shortest_call = min(self._shortest_call, seconds)
         self._crowded = self._crowded + 1 if share < CROWDED else 0
@@ -96,7 +100,7 @@ class TeamSize:
 
     def _may_try_smaller(self) -> bool:
         patience = PATIENCE * self._shortest_call  # a call cannot be shorter than one step
-        return self._last_call > max(self._next_trial, self._begin + patience)
+        return self._trained > max(self._wait, patience)
 
     def _end_trial(self) -> None:
         larger = min(self._present, self._chosen)
@@ -106,4 +110,4 @@ class TeamSize:
             self._present, self._wait = self._chosen, min(2 * self._wait, LONGEST_WAIT)
         if self._chosen == larger:
             self._slowest_barrier = max(self._slowest_barrier, SLOWER * self._barrier)
-        self._next_trial, self._crowded = self._last_call + self._wait, 0
+        self._trained, self._crowded = 0.0, 0
