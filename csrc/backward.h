@@ -26,7 +26,7 @@ static void transposed_rows(const fnn_layer *layer, int64_t k, int64_t rows, int
 static ALWAYS_INLINE void transposed_product(const fnn_matrix *A, const fnn_layer *layer,
                                              const fnn_matrix *C, int64_t r0, int64_t r1,
                                              finish_panel *finish, const void *context) {
-    real B[TRANSPOSED_ROWS * NR];
+    ALIGNED real B[TRANSPOSED_ROWS * NR];
     const int64_t K = layer->n_out;
     broadcast_operand a = rows_of(A, r0);
     for (int64_t k = 0; k < K; k += TRANSPOSED_ROWS, a.data += TRANSPOSED_ROWS / NR * a.jump) {
@@ -44,7 +44,7 @@ static ALWAYS_INLINE void transposed_product(const fnn_matrix *A, const fnn_laye
 static ALWAYS_INLINE void transposed_product_of_nonzero(const fnn_matrix *A, const fnn_layer *layer,
                                                         const fnn_matrix *C, int64_t r0, int64_t r1,
                                                         finish_panel *finish, const void *context) {
-    real B[LARGEST_GROUP * NR * NR];
+    ALIGNED real B[LARGEST_GROUP * NR * NR];
     const fnn_matrix *W = &layer->W;
     const int look_ahead = looks_ahead(W, layer->shared);
     int64_t panels;

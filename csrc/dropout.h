@@ -36,7 +36,7 @@ static ALWAYS_INLINE real dropout_factor(const fnn_dropout *d, uint64_t key, uin
 static void drop(const fnn_dropout *d, const fnn_matrix *from, const fnn_matrix *to, int64_t p,
                  int64_t r0, int64_t r1) {
     const int vectors = panel_vectors(to, p);
-    real factors[NR];
+    ALIGNED real factors[NR];
     for (int64_t r = r0; r < r1; r++) {
         const real *x = at(from, p, r);
         real *kept = at(to, p, r);

@@ -29,6 +29,8 @@
 #include <string.h>
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+/* Of arrays on the stack that vectors are loaded from: one that lies across two lines of cache takes two loads. */
+#define ALIGNED __attribute__((aligned(64)))
 
 #ifdef FNN_F64
 typedef double real;

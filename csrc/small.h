@@ -91,7 +91,7 @@ static ALWAYS_INLINE void small_sums(const int m, const int nv, small_matrix h, 
 static ALWAYS_INLINE void small_gradient(const int nv, small_matrix h, const real *delta, int n_in,
                                          int64_t n, real *g) {
     const int m = (int)smaller(SMALL_TILE / nv, SMALL_WIDTH);
-    real g_bias[SMALL_WIDTH];
+    ALIGNED real g_bias[SMALL_WIDTH];
     if (n_in <= FEW)
         small_sums(FEW, nv, h, delta, n, g, g_bias);
     else
@@ -102,7 +102,7 @@ static ALWAYS_INLINE void small_gradient(const int nv, small_matrix h, const rea
 
 static ALWAYS_INLINE void small_update(const int most, fnn_layer *layer, const fnn_matrix *h,
                                        const fnn_matrix *delta, int64_t n, const fnn_step *step) {
-    real g[(SMALL_WIDTH + SMALL_TILE) * SMALL_WIDTH];
+    ALIGNED real g[(SMALL_WIDTH + SMALL_TILE) * SMALL_WIDTH];
     const int n_in = (int)layer->n_in;
     const small_matrix W = small(most, &layer->W), Wt = small(most, &layer->Wt);
     if (W.ld == VL)
@@ -137,7 +137,7 @@ static ALWAYS_INLINE int small_step_of(const int most, fnn_layer *layers, int n_
     int top = n_layers - 1; /* the layer below delta */
     fnn_layer *last = &layers[top];
     const int turned = is_turned(last, y);
-    real delta[SMALL_ROWS * FEW] __attribute__((aligned(64))); /* of a turned layer */
+    ALIGNED real delta[SMALL_ROWS * FEW]; /* of a turned layer */
     if (!small_gather(most, X, rows, &x[0].h, n)) return 0;
     for (int k = 0; k < n_layers - turned; k++)
         small_forward(most, &layers[k], &x[k].h, &x[k + 1], n);

@@ -37,7 +37,7 @@ static ALWAYS_INLINE int is_turned(const fnn_layer *layer, const fnn_targets *y)
 /* A matrix of `rows` rows, below it that of the bias, becomes one of `cols` rows; the bias is in the
  * first vector of its row. */
 static void turn(real *W, int64_t ld, int64_t rows, int64_t cols, int64_t ld_turned) {
-    real turned[(SMALL_WIDTH + 1) * SMALL_WIDTH] = {0};
+    ALIGNED real turned[(SMALL_WIDTH + 1) * SMALL_WIDTH] = {0};
     if (!W) return;
     transpose(W, ld, rows, cols, turned, ld_turned);
     v_store(turned + cols * ld_turned, v_load(W + rows * ld));
@@ -104,7 +104,7 @@ static ALWAYS_INLINE void turned_forward(const int most, const fnn_layer *layer,
     const real *W = layer->W.data;
     const int n_in = (int)layer->n_in, n_out = (int)layer->n_out;
     const int64_t ld = small_ld(most, layer->n_in);
-    real hT[SMALL_WIDTH * SMALL_WIDTH];
+    ALIGNED real hT[SMALL_WIDTH * SMALL_WIDTH];
     for (int64_t r = 0; r < n; r += SMALL_WIDTH) {
         const int64_t end = smaller(n, r + SMALL_WIDTH);
         real *a = delta + r * FEW;
@@ -202,7 +202,7 @@ static ALWAYS_INLINE void turned_backward(const int most, fnn_layer *layer, cons
                                           const fnn_activation *activation_below,
                                           const fnn_activity *below, int64_t n,
                                           const fnn_step *step) {
-    real g[(FEW + 1) * SMALL_WIDTH];
+    ALIGNED real g[(FEW + 1) * SMALL_WIDTH];
     const int64_t ld = small_ld(most, layer->n_in);
     if (ld == VL)
         turned_sums_and_delta(1, layer, delta, activation_below, below, n, g);

@@ -281,7 +281,7 @@ static void begin_rows(const update_task *u, const fnn_columns *columns, int64_t
 /* dW of rows i0 to i1 of W, all in one block, and the optimizer on them. */
 static void update_rows(const update_task *u, const fnn_columns *columns, int64_t i0, int64_t i1) {
     const fnn_matrix *W = &u->layer->W, *delta = u->delta;
-    real g[LARGEST_GROUP * SQUARE];
+    ALIGNED real g[LARGEST_GROUP * SQUARE];
     int64_t panels;
     term_sums s = {.terms = columns->terms,
                    .starts = columns->starts + i0,
@@ -311,7 +311,7 @@ static void update_rows(const update_task *u, const fnn_columns *columns, int64_
 static void update_bias(const update_task *u) {
     const fnn_matrix *W = &u->layer->W;
     const real *sums = u->layer->gradient;
-    real g[NR];
+    ALIGNED real g[NR];
     for (int64_t p = 0; p < count_panels(W); p++) {
         const int64_t offset = at(W, p, u->layer->n_in) - (real *)W->data;
         if (!u->step->first) copy_rows(g, sums + offset, 1, panel_vectors(W, p), W->ld);

@@ -81,7 +81,7 @@ static int has_few_columns(const update_task *u, int64_t block, int64_t panel) {
     return by_rows * u->n + by_columns * TRANSPOSE < by_columns * u->n;
 }
 static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, real *g) {
-    real gt[NR * NR];
+    ALIGNED real gt[NR * NR];
     const int64_t count = block_rows(u, block), columns = panel_columns(u, panel);
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
@@ -176,7 +176,7 @@ static next_rows weights_at(const update_task *u, int64_t row, int64_t panel) {
  * or for the non-zero elements of h. */
 static void update_block(const update_task *u, int64_t block, const fnn_tile *tile,
                          int skip_zeros) {
-    real g[LARGEST_GROUP * SQUARE];
+    ALIGNED real g[LARGEST_GROUP * SQUARE];
     const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
     const next_rows next = weights_at(u, block * NR, tile->panel);
     for (int64_t q = 0; q < tile->n_panels; q++)
@@ -198,7 +198,7 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
 /* One panel of outputs by the tile's blocks, for the non-zero elements of delta: each row of the
  * transpose of dW sums rows of h. */
 static void update_panel(const update_task *u, int64_t panel, const fnn_tile *tile) {
-    real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
+    ALIGNED real g[SQUARE], gt[LARGEST_GROUP * NR * NR];
     const int64_t n_out = smaller(NR, u->layer->n_out - panel * NR), ld = u->layer->W.ld;
     next_rows next = weights_at(u, tile->block * NR, panel);
     next.panel = NR * ld, next.apart = NR, next.vectors = panel_vectors(&u->layer->W, panel);
