@@ -338,7 +338,7 @@ cdef class Engine(Predictor):
         share that begins within a panel makes its tiles narrow."""
         cdef int64_t width = self.network.layer_sizes[1], n_weights = self.n_in * width
         if (self.n_layers == 1 or run.net.lowest > 0 or run.net.dropout != NULL
-                or 3 * n_weights < 2 * self.network.n_parameters):
+                or 20 * n_weights < 11 * self.network.n_parameters):
             return False
         if has_whole_panels(self.kernels, width, size):
             return self.n_in <= 2 * width or run.part_rows <= width
