@@ -12,7 +12,7 @@
  * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. UNROLLED k are
  * one turn of the loop: with AVX2 a core shared with another hardware thread has no time for more instructions. */
 #if defined(FNN_AVX512)
-enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 1 };
+enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 2 };
 #elif defined(FNN_AVX2)
 enum { MR = 4, NV = 3, MOST_ROWS = 8, UNROLLED = 4 };
 #elif defined(FNN_NEON)
@@ -70,9 +70,14 @@ static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
 #endif
 }
 
-static ALWAYS_INLINE void fetch_lines_of(fetched *next, const int count) {
+/* To be read, or else to be written: to_write is a constant. */
+static ALWAYS_INLINE void fetch_lines_of(fetched *next, const int to_write, const int count) {
 #pragma GCC unroll 4
-    for (int i = 0; i < count; i++) __builtin_prefetch(next->begin + i * LINE, 0, 2);
+    for (int i = 0; i < count; i++)
+        if (to_write)
+            __builtin_prefetch(next->begin + i * LINE, 1, 3);
+        else
+            __builtin_prefetch(next->begin + i * LINE, 0, 2);
     next->begin += count * LINE;
 }
 
@@ -121,7 +126,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         const real *a = A.data;
         int64_t k = smaller(K - k0, A.span);
         for (; unrolls && k >= UNROLLED; k -= UNROLLED) {
-            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, UNROLLED);
+            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, UNROLLED);
 #pragma GCC unroll 4
             for (int i = 0; i < UNROLLED; i++) {
                 keep_offsets(m, step, offset);
@@ -132,7 +137,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         }
 #pragma GCC unroll 1
         for (; k > 0; k--) {
-            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, 1);
+            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, 1);
             if (UNROLLED > 1) keep_offsets(m, step, offset);
             add_term(m, nv, a, offset, B.data, acc);
             a += A.cs;

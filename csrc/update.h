@@ -50,16 +50,17 @@ static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_
             own_line(at(W, panel, r) + c);
 }
 
-/* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. */
+/* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. Meanwhile `next`, which is
+ * about to be written, is fetched. */
 static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
-                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld) {
+                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld, fetched next) {
     const int nv = panel_vectors(B, panel);
     const int64_t size = block_of(u->n);
     int64_t k0 = 0;
     do {
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
-                         (streamed_operand){at(B, panel, k0), B->ld, NOTHING}, g, ld,
+                         (streamed_operand){at(B, panel, k0), B->ld, next}, g, ld,
                          k0 ? FROM_C : start_of(u), NULL);
     } while ((k0 += size) < u->n);
 }
@@ -67,7 +68,7 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
 /* The bias is a weight on ones. */
 static void sum_bias(const update_task *u, int64_t panel, real *g) {
     static const real one = 1;
-    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld);
+    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld, NOTHING);
 }
 
 /* Few columns of delta by one block of inputs: their lanes can be h's columns instead of delta's, of
@@ -86,20 +87,24 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
     own_weights(u, panel, block * NR, count);
-    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t);
+    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t,
+                NOTHING);
     transpose(gt, ld_t, columns, count, g, ld);
 }
 
 /* One block of inputs by one panel of outputs, by the micro-kernel. */
 static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
-    const int64_t count = block_rows(u, block), ld = u->layer->W.ld;
+    const fnn_matrix *W = &u->layer->W, *h = u->h_in;
+    const int64_t count = block_rows(u, block), row = block * NR, ld = W->ld;
+    const int in_passing = is_wide() && u->step->last && u->step->update;
+    const fetched weights = {at(W, panel, row), at(W, panel, row + count)};
     const int64_t at_once =
-        takes_over(u) ? rows_at_once(panel_vectors(&u->layer->W, panel)) : count;
+        takes_over(u) && !in_passing ? rows_at_once(panel_vectors(W, panel)) : count;
     for (int64_t i = 0; i < count; i += at_once) {
         const int64_t rows = smaller(at_once, count - i);
-        own_weights(u, panel, block * NR + i, rows);
-        sum_columns(u, at(u->h_in, block, 0) + i, u->h_in->ld, rows, u->delta, panel, g + i * ld,
-                    ld);
+        if (!in_passing) own_weights(u, panel, row + i, rows);
+        sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld,
+                    in_passing ? weights : NOTHING);
     }
 }
 

@@ -11,7 +11,7 @@ compile() {
     mkdir -p "$folder"
     case $($cc -dumpmachine) in
     x86_64*) specs=(scalar: "avx2:-mavx2 -mfma -mbmi -mbmi2"
-        "avx512:-mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mbmi -mbmi2") ;;
+        "avx512:-mavx512f -mavx512dq -mavx512bw -mavx512vl -mprfchw -mfma -mbmi -mbmi2") ;;
     aarch64*) specs=(scalar: neon:) ;;
     *) specs=(scalar:) ;;
     esac
