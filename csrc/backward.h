@@ -46,7 +46,8 @@ static ALWAYS_INLINE void transposed_product_of_nonzero(const fnn_matrix *A, con
                                                         finish_panel *finish, const void *context) {
     ALIGNED real B[LARGEST_GROUP * NR * NR];
     const fnn_matrix *W = &layer->W;
-    const int look_ahead = looks_ahead(W, layer->shared && !is_wide()); /* which has kept it since forward */
+    /* A wide core's second-level cache still has what forward fetched. */
+    const int look_ahead = looks_ahead(W, layer->shared && !is_wide());
     int64_t panels;
     for (int64_t p = 0; p < count_panels(C); p += panels) {
         panels = group_size(count_panels(C) - p);

@@ -10,7 +10,8 @@
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
  *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
  * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. UNROLLED k are
- * one turn of the loop: with AVX2 a core shared with another hardware thread has no time for more instructions. */
+ * one turn of the loop: what counts and branches takes AVX-512's multiply-adds their units; with AVX2 a core shared
+ * with another hardware thread has no time for more instructions. */
 #if defined(FNN_AVX512)
 enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 2 };
 #elif defined(FNN_AVX2)

@@ -92,7 +92,8 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     transpose(gt, ld_t, columns, count, g, ld);
 }
 
-/* One block of inputs by one panel of outputs, by the micro-kernel. */
+/* One block of inputs by one panel of outputs, by the micro-kernel. A wide core fetches its weights, to be written,
+ * in passing; on others they are taken over between tiles. */
 static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
     const fnn_matrix *W = &u->layer->W, *h = u->h_in;
     const int64_t count = block_rows(u, block), row = block * NR, ld = W->ld;
@@ -228,7 +229,7 @@ static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int6
 #if defined(FNN_AVX2)
     return 0.3 + 1.5 * share;
 #else
-    return is_wide() ? 0.25 + 1.4 * share + 6 / (double)n : 1.15 * share;
+    return is_wide() ? 0.22 + 1.55 * share + 6 / (double)n : 1.15 * share;
 #endif
 }
 
@@ -240,8 +241,8 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta =
-            without_zeros(delta, tile.panel, tile.n_panels, n) + (double)TRANSPOSE / (double)n;
+        by_delta = without_zeros(delta, tile.panel, tile.n_panels, n) * (is_wide() ? 1.12 : 1) +
+                   (double)TRANSPOSE / (double)n;
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else

@@ -54,7 +54,7 @@ static ALWAYS_INLINE double few_enough(const fnn_matrix *C) {
     return 0.55;
 #else
     const int64_t vectors = smaller((C->cols + VL - 1) / VL, usual_group() * NV);
-    return is_wide() ? 0.8 - 1.2 / (double)vectors : 0.75;
+    return is_wide() ? 0.74 - 1.2 / (double)vectors : 0.75;
 #endif
 }
 /* Vectors of panels p and following that hold columns. */

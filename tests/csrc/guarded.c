@@ -207,6 +207,7 @@ static void try_case(int64_t n, int64_t n_in, int64_t width, int64_t n_out, int6
     if (n <= kernels->small_rows && n_in <= most && width <= most && n_out <= most)
         try_both_ways(&net);
     net.is_small = 0;
+    fnn_wide_core = choice % 2;
     net.skip_zeros = choice / 2 % 2, net.with_dropout = choice / 4 % 2;
     net.is_sparse = choice / 3 % 3 == 0, net.in_parts = choice / 5 % 2;
     try_both_ways(&net);
