@@ -60,7 +60,7 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
     do {
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
-                         (streamed_operand){at(B, panel, k0), B->ld, next}, g, ld,
+                         (streamed_operand){at(B, panel, k0), B->ld, k0 ? NOTHING : next}, g, ld,
                          k0 ? FROM_C : start_of(u), NULL);
     } while ((k0 += size) < u->n);
 }
@@ -233,7 +233,8 @@ static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int6
 #endif
 }
 
-/* By delta a square is transposed, too. A factor too narrow leaves the other's zeros in. */
+/* By delta a square is transposed, too, and the sums took an eighth longer on a wide core. A factor too narrow
+ * leaves the other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step) {
     const update_task u = {layer, h_in, delta, n, step};

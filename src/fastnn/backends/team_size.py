@@ -13,8 +13,8 @@ QUICKEST_BARRIER, SLOWEST_BARRIER = 5e-8, 2.5e-7
 SLOWER = 1.5
 # A team whose threads had their cores for a smaller share of the time than this is crowded.
 CROWDED = 0.9
-# Seconds: how long a trial of another size lasts, training from trial to trial, and the pause after which
-# rates are of the past.
+# Seconds: how long a trial of another size lasts, training from trial to trial, and the pause after
+# which rates are of the past.
 TRIAL_SECONDS = 0.02
 SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 3.2
@@ -49,6 +49,7 @@ class TeamSize:
         self._forget_rates()
 
     def _forget_rates(self) -> None:
+        """And the place; not what was chosen, nor how long ago another size was tried."""
         self._present = self._chosen
         if self._chosen > 0:
             self._wait = SHORTEST_WAIT
