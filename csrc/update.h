@@ -37,9 +37,12 @@ static ALWAYS_INLINE enum start start_of(const update_task *u) {
     return u->step->first ? FROM_ZERO : FROM_C;
 }
 
-/* Whether this call writes weights that other cores have read. */
+/* Whether this call writes weights, and whether other cores have read them. */
+static ALWAYS_INLINE int writes_weights(const update_task *u) {
+    return u->step->last && u->step->update;
+}
 static ALWAYS_INLINE int takes_over(const update_task *u) {
-    return u->layer->shared && u->step->last && u->step->update;
+    return u->layer->shared && writes_weights(u);
 }
 
 /* Rows of one panel of W. */
@@ -97,15 +100,14 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
 static void sum_square(const update_task *u, int64_t block, int64_t panel, real *g) {
     const fnn_matrix *W = &u->layer->W, *h = u->h_in;
     const int64_t count = block_rows(u, block), row = block * NR, ld = W->ld;
-    const int in_passing = is_wide() && u->step->last && u->step->update;
     const fetched weights = {at(W, panel, row), at(W, panel, row + count)};
-    const int64_t at_once =
-        takes_over(u) && !in_passing ? rows_at_once(panel_vectors(W, panel)) : count;
+    const fetched next = is_wide() && writes_weights(u) ? weights : NOTHING;
+    const int between_tiles = takes_over(u) && !is_wide();
+    const int64_t at_once = between_tiles ? rows_at_once(panel_vectors(W, panel)) : count;
     for (int64_t i = 0; i < count; i += at_once) {
         const int64_t rows = smaller(at_once, count - i);
-        if (!in_passing) own_weights(u, panel, row + i, rows);
-        sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld,
-                    in_passing ? weights : NOTHING);
+        if (between_tiles) own_weights(u, panel, row + i, rows);
+        sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld, next);
     }
 }
 
@@ -151,7 +153,7 @@ static void end_rows(const update_task *u, int64_t panel, int64_t row, int64_t c
     if (step->last && (step->l2 != 0 || step->l1 != 0))
         add_penalty(step, (real *)W->data + offset, g, count, vectors, W->ld);
     if (step->last && step->clip_value > 0) clip_values(step->clip_value, g, rows, vectors, W->ld);
-    if (step->last && step->update)
+    if (writes_weights(u))
         optimize_rows(u, panel, row, count, rows, g);
     else
         copy_rows((real *)u->layer->gradient + offset, g, rows, vectors, W->ld);
@@ -160,14 +162,14 @@ static void end_rows(const update_task *u, int64_t panel, int64_t row, int64_t c
 static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
     const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
     end_rows(u, panel, block * NR, count, rows, g);
-    if (u->step->last && u->step->update) transpose_square(u, block, panel);
+    if (writes_weights(u)) transpose_square(u, block, panel);
 }
 
 /* What is needed next of one block and panel: the sums that a batch's parts, or a step without an
  * update, leave behind, and W and the state for the optimizer, as far as they exist. */
 static next_rows weights_at(const update_task *u, int64_t row, int64_t panel) {
     const fnn_layer *layer = u->layer;
-    const int weights = u->step->last && u->step->update, sums = !u->step->first || !weights;
+    const int weights = writes_weights(u), sums = !u->step->first || !weights;
     const real *arrays[4] = {weights ? layer->W.data : NULL, sums ? layer->gradient : NULL,
                              weights ? layer->state[0] : NULL, weights ? layer->state[1] : NULL};
     const int64_t offset = at(&layer->W, panel, row) - (real *)layer->W.data;
@@ -233,8 +235,14 @@ static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int6
 #endif
 }
 
-/* By delta a square is transposed, too, and the sums took an eighth longer on a wide core. A factor too narrow
- * leaves the other's zeros in. */
+/* The same without those of delta, panel by panel: a square is transposed, too, and on a wide core the sums
+ * took an eighth longer. */
+static double without_zeros_of_delta(const fnn_matrix *delta, fnn_tile tile, int64_t n) {
+    const double sums = without_zeros(delta, tile.panel, tile.n_panels, n);
+    return (is_wide() ? 1.12 : 1) * sums + (double)TRANSPOSE / (double)n;
+}
+
+/* A factor too narrow leaves the other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
                    fnn_tile tile, const fnn_step *step) {
     const update_task u = {layer, h_in, delta, n, step};
@@ -242,8 +250,7 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
-        by_delta = without_zeros(delta, tile.panel, tile.n_panels, n) * (is_wide() ? 1.12 : 1) +
-                   (double)TRANSPOSE / (double)n;
+        by_delta = without_zeros_of_delta(delta, tile, n);
     if (by_delta < 1 && by_delta < by_h)
         for (int64_t q = 0; q < tile.n_panels; q++) update_panel(&u, tile.panel + q, &tile);
     else
