@@ -9,16 +9,20 @@ from fastnn.backends.team_size import TeamSize
 
 
 class Machine:
-    """Trains at rates[size] rows per second; each thread has a core for `share` of the time."""
+    """Trains at rates[size] rows per second, in steps of `step_rows`, which a call does not cut;
+    each thread has a core for `share` of the time.
+    """
 
-    def __init__(self, monkeypatch, largest, rates, share=1.0, is_open=True):
+    def __init__(self, monkeypatch, largest, rates, share=1.0, is_open=True, step_rows=1):
         self.now, self.rates, self.share, self.barrier = 100.0, rates, share, 1e-7
+        self.step_rows = step_rows
         monkeypatch.setattr(team_size.time, "monotonic", lambda: self.now)
         self.team = TeamSize(largest, is_open)
 
     def call(self):
-        """One native call of at most 0.05 s; its size and length."""
+        """One native call of at most 0.05 s, or one step; its size and length."""
         size, seconds = self.team.next_call(0.05)
+        seconds = max(seconds, self.step_rows / self.rates[size])
         self.now += seconds
         barrier = self.barrier if size > 1 else 0.0
         self.team.report(round(self.rates[size] * seconds), seconds, self.share, barrier)
@@ -49,6 +53,13 @@ def test_sizes_halve_down_to_one(largest):
 def test_on_a_quiet_machine_the_whole_team_works_nearly_always(monkeypatch):
     machine = Machine(monkeypatch, 2, {1: 1.0e6, 2: 1.9e6})
     assert machine.share_of_time(2, 10.0) > 0.97
+
+
+def test_long_steps_on_a_smaller_team_become_rare(monkeypatch):
+    """Each costs another step's time: 1/20 of it all, were it tried every 20 steps."""
+    machine = Machine(monkeypatch, 2, {1: 1.0e3, 2: 1.9e3}, step_rows=1000)
+    machine.share_of_time(2, 100.0)
+    assert machine.share_of_time(2, 500.0) > 0.98
 
 
 def test_a_crowded_team_shrinks_at_once(monkeypatch):

@@ -19,8 +19,9 @@ TRIAL_SECONDS = 0.02
 SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 3.2
 STALE = 0.1
-# So many times as long as the shortest call so far is trained until a trial that nothing calls for.
-PATIENCE = 20
+# So many times as long as the shortest call so far is trained until a trial that nothing calls for;
+# after trials in vain up to MOST_PATIENCE times as long.
+PATIENCE, MOST_PATIENCE = 20, 8
 
 
 class TeamSize:
@@ -100,7 +101,8 @@ class TeamSize:
         return was_good and not self._is_good
 
     def _may_try_smaller(self) -> bool:
-        patience = PATIENCE * self._shortest_call  # a call cannot be shorter than one step
+        calls = PATIENCE * min(self._wait / SHORTEST_WAIT, MOST_PATIENCE)
+        patience = calls * self._shortest_call  # a call cannot be shorter than one step
         return self._trained > max(self._wait, patience)
 
     def _end_trial(self) -> None:
