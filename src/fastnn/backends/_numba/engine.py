@@ -17,8 +17,9 @@ from ...optimizers import SGD
 from ...options import TrainingOptions
 from ...sparse import CSR
 from .. import MANY
-from . import blocks, loops, outputs, passes, stages, threads
-from .dropout import drop, dropout_key, shuffle
+from . import blocks, loops, outputs, stages, threads
+from .dropout import drop, shuffle
+from .inputs import count_rows, data_of, dropout_of, gather_of
 from .layout import (
     BATCH,
     NO_DROPOUT,
@@ -27,7 +28,6 @@ from .layout import (
     SOFTMAX,
     Context,
     Data,
-    Dropout,
     Layout,
     Net,
     Request,
@@ -37,8 +37,6 @@ from .layout import (
     Work,
     no_request,
     no_run,
-    no_targets,
-    read_only,
 )
 from .optimizers import LOSSES, LOSSES_AT_STEP
 from .products import MR
@@ -95,8 +93,8 @@ class Engine:
         self, X: ArrayLike, rows: Array | None = None, n_layers: int | None = None
     ) -> Array:
         checked, k_last = check_X(X, self.network), n_layers or self.network.n_layers
-        data = self._data(checked, rows)
-        return self._predict(checked, data, _count(checked, rows), k_last, None)
+        data = data_of(self.network, checked, rows)
+        return self._predict(checked, data, count_rows(checked, rows), k_last, None)
 
     def forward_and_loss(
         self,
@@ -106,7 +104,7 @@ class Engine:
         loss: str | Loss,
         rows: Array | None = None,
     ) -> tuple[Array, float]:
-        n, data = _count(X, rows), self._data(X, rows, y, sample_weight, loss)
+        n, data = count_rows(X, rows), data_of(self.network, X, rows, y, sample_weight, loss)
         losses = np.empty(n)
         f = self._predict(X, data, n, self.network.n_layers, loss, losses)
         return f, float(np.add.accumulate(losses)[-1]) / n
@@ -160,7 +158,7 @@ class Engine:
         chosen = None if loss is None else get_loss(loss)
         losses = None if chosen is None else outputs.LOSSES.get(chosen.name, outputs.terms)
         return NO_STAGES._replace(
-            gather=stages.stage(_gather_of(X), dtype),
+            gather=stages.stage(gather_of(X), dtype),
             output=stages.stage(outputs.softmax if is_softmax else outputs.elementwise, dtype),
             output_block=SOFTMAX if is_softmax else blocks.address(blocks.output(output, dtype)),
             loss=0 if losses is None else stages.stage(losses, dtype),
@@ -180,13 +178,13 @@ class Engine:
         l1: float,
         rows: Array | None = None,
     ) -> tuple[float, Array]:
-        n, network = _count(X, rows), self.network
+        n, network = count_rows(X, rows), self.network
         size = self._team_size(n, network.flops_per_sample)
         run = self._run_of(TrainingOptions(SGD(), get_loss(loss)), size, n, n)
         run = run._replace(seconds=math.inf)
         net = self._net._replace(gradient=self._layout.flat())
         work = self._layout.work(run.part_rows, size)
-        data = self._data(X, rows, y, sample_weight, loss)
+        data = data_of(self.network, X, rows, y, sample_weight, loss)
         self._train(net, work, X, data, run, loss, None)
         flat, gradient = np.empty((2, network.n_parameters), network.dtype)
         self._layout.unpack(net.W, flat)
@@ -261,7 +259,7 @@ class Engine:
         work = self._work
         if work is None or work.rows < run.part_rows or len(work.faults) != size:
             work = self._work = self._layout.work(run.part_rows, size, options.dropout)
-        data = self._data(X, order, y, sample_weight, options.loss)
+        data = data_of(self.network, X, order, y, sample_weight, options.loss)
         self._train(self._net, work, X, data, run, options.loss, options.rule.name)
         self.at_step = int(counts[BATCH]), float(sums[LOSSES_AT_STEP])
         return int(counts[BATCH] + counts[PART]), float(sums[LOSSES])
@@ -340,67 +338,3 @@ class Engine:
             counts=np.zeros(5, np.int64),
             sums=np.zeros(4),
         )
-
-    def _data(
-        self,
-        X: Array | CSR,
-        order: Array | None,
-        y: Array | None = None,
-        sample_weight: Array | None = None,
-        loss: str | Loss | None = None,
-    ) -> Data:
-        """X stays alive in the caller: here is but its address."""
-        n_out = self.network.n_out
-        constants = () if loss is None else get_loss(loss).constants(n_out)
-        dtype = self.network.dtype
-        no_order, labels, values, no_weights, _ = no_targets(dtype)
-        if y is not None and y.ndim == 1:
-            labels = read_only(y)
-        elif y is not None:
-            values = read_only(y)
-        return Data(
-            **_places_of(X),
-            order=no_order if order is None else read_only(order),
-            labels=labels,
-            values=values,
-            weights=no_weights if sample_weight is None else read_only(sample_weight),
-            parameters=np.array(constants or (0.0,) * n_out, dtype),
-        )
-
-
-def _gather_of(X: Array | CSR) -> Any:
-    if isinstance(X, CSR):
-        return passes.SPARSE_GATHERS[X.data.dtype.name]
-    return passes.GATHERS[X.dtype.name]
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _places_of(X: Array | CSR) -> dict[str, int]:
-    """The fields of Data that are X's."""
-    names = Data._fields[:7]
-    if not isinstance(X, CSR):
-        values = _address(X), *X.strides, 0, 0, 0, 0
-    else:
-        at = _address(X.indices), X.indices.itemsize, _address(X.indptr), X.indptr.itemsize
-        values = _address(X.data), 0, 0, *at
-    return dict(zip(names, values, strict=True))
-
-
-def _count(X: Array | CSR, rows: Array | None) -> int:
-    return len(X if rows is None else rows)
-
-
-def dropout_of(options: TrainingOptions, epoch: int) -> Dropout:
-    if not options.dropout:
-        return NO_DROPOUT
-    rates = np.array(options.dropout)
-    seed, layers = np.uint64(options.seed), range(len(rates))
-    keys = [dropout_key(seed, np.uint64(epoch), np.uint64(k)) for k in layers]
-    return Dropout(
-        np.array(keys, np.uint64),
-        np.minimum(np.ceil(rates * 2.0**32), 2.0**32 - 1).astype(np.int64),
-        1 / (1 - rates),
-    )
