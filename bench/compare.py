@@ -118,7 +118,9 @@ def arguments() -> argparse.Namespace:
 
 
 def run_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Measures; all figures, and how they came about."""
+    """Measures; all figures, and how they came about. The JSON file has them row by row, so that
+    a run that is broken off is not lost.
+    """
     begin = time.perf_counter()
     about = machine.describe()
     competitors = {name: peer for name, peer in known_peers().items() if name in args.peers}
@@ -129,22 +131,28 @@ def run_of(args: argparse.Namespace) -> dict[str, Any]:
         if not (args.quick and peer.slow_start)
         for n_threads in thread_counts(peer, args.threads)
     ]
-    rows: list[Row] = []
-    for i, case in enumerate(cases, 1):
-        print(f"[{i}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
-        rows += measured(case, competitors, players, args)
-    for player in players:
-        player.close()
-    duration = time.perf_counter() - begin
-    turns = f"{args.rounds} rounds of {args.seconds} s (prediction: half; wide networks: 4 steps)"
-    extent = f"{len(cases)} of {len(ROWS)} rows"
-    left_out = ", the others left out," if len(cases) < len(ROWS) else ""
-    return {
+    run: dict[str, Any] = {
         "command": shlex.join(["python", "-m", "bench.compare", *sys.argv[1:]]),
         "machine": about,
-        "settings": f"{extent}{left_out} in {turns}, {duration:.0f} s in all",
-        "rows": rows,
+        "settings": "",
+        "rows": [],
     }
+    for i, case in enumerate(cases, 1):
+        print(f"[{i}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
+        run["rows"] += measured(case, competitors, players, args)
+        run["settings"] = settings_of(args, i, time.perf_counter() - begin)
+        if args.json:
+            args.json.write_text(json.dumps(run, indent=1) + "\n")
+    for player in players:
+        player.close()
+    return run
+
+
+def settings_of(args: argparse.Namespace, n_rows: int, seconds: float) -> str:
+    """How long, and over which rows, was measured."""
+    turns = f"{args.rounds} rounds of {args.seconds} s (prediction: half; wide networks: 4 steps)"
+    left_out = ", the others left out," if n_rows < len(ROWS) else ""
+    return f"{n_rows} of {len(ROWS)} rows{left_out} in {turns}, {seconds:.0f} s in all"
 
 
 def main() -> None:
@@ -152,8 +160,6 @@ def main() -> None:
     args = arguments()
     run = json.loads(args.source.read_text()) if args.source else run_of(args)
     print(report(run))
-    if args.json:
-        args.json.write_text(json.dumps(run, indent=1) + "\n")
     if args.plot:
         from bench.plot import draw
 

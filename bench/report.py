@@ -142,23 +142,25 @@ def report(run: dict[str, Any]) -> str:
 
 
 def write_into(page: Path, run: dict[str, Any], plot: Path | None) -> None:
-    """Puts summaries, and the plot if there is one, between the page's markers. Raises ValueError
-    without markers.
+    """Puts summaries, and the plot, between the page's markers; without a plot the page keeps the
+    picture that it has. Raises ValueError without markers.
     """
     rows = run["rows"]
-    picture = ""
+    before, old, after = around_markers(page)
+    picture = "\n".join(line for line in old.splitlines() if line.startswith("!["))
     if plot:
         place = os.path.relpath(plot, page.parent)
         picture = f"![Speed of the other libraries relative to fastnn]({place})"
     notes = [about(run), versions(rows), gaps(rows), load_note(rows), distance_note(rows)]
-    replace_between(page, "\n\n".join(part for part in [picture, *summaries(rows), *notes] if part))
+    text = "\n\n".join(part for part in [picture, *summaries(rows), *notes] if part)
+    page.write_text(f"{before}\n\n{text}\n\n{after}")
 
 
-def replace_between(path: Path, text: str) -> None:
-    """Replaces what stands between the markers of a file."""
+def around_markers(page: Path) -> tuple[str, str, str]:
+    """A page up to the first marker's end, what stands between the markers, and the rest."""
     begin, end = MARKERS
-    before, found_begin, rest = path.read_text().partition(begin)
-    _, found_end, after = rest.partition(end)
+    before, found_begin, rest = page.read_text().partition(begin)
+    between, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
-        raise ValueError(f"{path} has no lines {begin} and {end}")
-    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
+        raise ValueError(f"{page} has no lines {begin} and {end}")
+    return before + begin, between, end + after
