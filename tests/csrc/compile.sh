@@ -10,10 +10,10 @@ compile() {
     shift 3
     mkdir -p "$folder"
     case $($cc -dumpmachine) in
-    x86_64*) specs=(scalar: "avx2:-mavx2 -mfma -mbmi -mbmi2"
+    x86_64*) specs=(scalar:-O2 "avx2:-mavx2 -mfma -mbmi -mbmi2"
         "avx512:-mavx512f -mavx512dq -mavx512bw -mavx512vl -mprfchw -mfma -mbmi -mbmi2") ;;
-    aarch64*) specs=(scalar: neon:) ;;
-    *) specs=(scalar:) ;;
+    aarch64*) specs=(scalar:-O2 neon:) ;;
+    *) specs=(scalar:-O2) ;;
     esac
     for spec in "${specs[@]}"; do
         isa=${spec%%:*}
