@@ -189,12 +189,20 @@ def _fill(reader: _Reader, view: memoryview) -> None:
 
 
 def _read_four(paths: list[Path]) -> Arrays:
-    X_train, X_test = (_read_images(path) for path in paths[::2])
-    y_train, y_test = (_read_labels(path) for path in paths[1::2])
-    for X, y, path in ((X_train, y_train, paths[1]), (X_test, y_test, paths[3])):
-        if len(X) != len(y):
-            raise ValueError(f"{path}: {len(y)} labels for {len(X)} images")
-    return X_train, y_train, X_test, y_test
+    from concurrent.futures import ThreadPoolExecutor  # here: for `import fastnn` it takes too long
+
+    # Two files at a time: zlib lets go of the GIL.
+    with ThreadPoolExecutor(1) as pool:
+        test = pool.submit(_read_pair, *paths[2:])
+        train = _read_pair(*paths[:2])
+        return *train, *test.result()
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    X, y = _read_images(images), _read_labels(labels)
+    if len(X) != len(y):
+        raise ValueError(f"{labels}: {len(y)} labels for {len(X)} images")
+    return X, y
 
 
 def _read_images(path: Path) -> NDArray[np.uint8]:
