@@ -229,7 +229,7 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
 static double without_zeros(const fnn_matrix *X, int64_t p, int64_t panels, int64_t n) {
     const double share = density(X, p, panels, 0, n);
 #if defined(FNN_AVX2)
-    return 0.3 + 1.5 * share;
+    return 0.22 + 1.42 * share;
 #else
     return is_wide() ? 0.22 + 1.55 * share + 6 / (double)n : 1.15 * share;
 #endif

@@ -51,7 +51,7 @@ static ALWAYS_INLINE int64_t group_size(int64_t panels_left) {
  * cycle, or two loads: then what begins and ends a row of C weighs more, the more the fewer vectors it has. */
 static ALWAYS_INLINE double few_enough(const fnn_matrix *C) {
 #if defined(FNN_AVX2)
-    return 0.55;
+    return 0.6;
 #else
     const int64_t vectors = smaller((C->cols + VL - 1) / VL, usual_group() * NV);
     return is_wide() ? 0.74 - 1.2 / (double)vectors : 0.75;
@@ -145,6 +145,28 @@ static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_
             }
 }
 
+/* With AVX2 the loop over bits takes as long as it has instructions, at least where a core is shared with another
+ * hardware thread: GCC would clear a register in front of the count, and keep two indices where one does. */
+static ALWAYS_INLINE int64_t lowest_bit(uint64_t bits) {
+#if defined(FNN_AVX2)
+    int64_t k;
+    __asm__("tzcnt %1, %0" : "=r"(k) : "r"(bits) : "cc");
+    return k;
+#else
+    return __builtin_ctzll(bits);
+#endif
+}
+static ALWAYS_INLINE int64_t bytes_of(int64_t reals) {
+    int64_t bytes = reals * (int64_t)sizeof(real);
+#if defined(FNN_AVX2)
+    __asm__("" : "+r"(bytes));
+#endif
+    return bytes;
+}
+static ALWAYS_INLINE const real *bytes_on(const real *x, int64_t bytes) {
+    return (const real *)((const char *)x + bytes);
+}
+
 /* Rows r0:r1, m at once, for the bits that any of these has. m and nv are constants, and so is ld of
  * several panels. */
 static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_terms *t, int64_t r0,
@@ -167,11 +189,12 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
                 acc[i][v] = v_load(from[v / NV] + i * t->ld_from + v % NV * VL);
         for (uint64_t bits = m == 2 ? t->bits[r] | t->bits[r + 1] : t->bits[r]; bits != 0;
              bits &= bits - 1) {
-            const int64_t k = __builtin_ctzll(bits), row = k * ldb;
-            const vec a0 = v_load1(a + k * cs), a1 = m == 2 ? v_load1(a + k * cs + rs) : a0;
+            const int64_t k = lowest_bit(bits), row = bytes_of(k * ldb);
+            const real *ak = cs == ldb ? bytes_on(a, row) : a + k * cs;
+            const vec a0 = v_load1(ak), a1 = m == 2 ? v_load1(ak + rs) : a0;
 #pragma GCC unroll 12
             for (int v = 0; v < nv; v++) {
-                const real *b = B[v / NV] + row + v % NV * VL;
+                const real *b = bytes_on(B[v / NV], row) + v % NV * VL;
                 const vec bv = m == 2 ? v_load_once(b) : v_load(b);
                 acc[0][v] = v_fma(a0, bv, acc[0][v]);
                 if (m == 2) acc[1][v] = v_fma(a1, bv, acc[1][v]);
