@@ -145,8 +145,9 @@ static ALWAYS_INLINE void fetch_next(const int nv, const next_rows *next, int64_
             }
 }
 
-/* With AVX2 the loop over bits takes as long as it has instructions, at least where a core is shared with another
- * hardware thread: GCC would clear a register in front of the count, and keep two indices where one does. */
+/* With AVX2 the loops below take as long as they have instructions, at least where a core is shared with another
+ * hardware thread. GCC would clear a register in front of the count of zeros, and keep several indices, or move several
+ * pointers on, where one does. */
 static ALWAYS_INLINE int64_t lowest_bit(uint64_t bits) {
 #if defined(FNN_AVX2)
     int64_t k;
@@ -156,15 +157,14 @@ static ALWAYS_INLINE int64_t lowest_bit(uint64_t bits) {
     return __builtin_ctzll(bits);
 #endif
 }
-static ALWAYS_INLINE int64_t bytes_of(int64_t reals) {
-    int64_t bytes = reals * (int64_t)sizeof(real);
+static ALWAYS_INLINE int64_t one_index(int64_t bytes) {
 #if defined(FNN_AVX2)
     __asm__("" : "+r"(bytes));
 #endif
     return bytes;
 }
-static ALWAYS_INLINE const real *bytes_on(const real *x, int64_t bytes) {
-    return (const real *)((const char *)x + bytes);
+static ALWAYS_INLINE real *bytes_on(const real *x, int64_t bytes) {
+    return (real *)((char *)x + bytes);
 }
 
 /* Rows r0:r1, m at once, for the bits that any of these has. m and nv are constants, and so is ld of
@@ -172,13 +172,16 @@ static ALWAYS_INLINE const real *bytes_on(const real *x, int64_t bytes) {
 static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_terms *t, int64_t r0,
                                    int64_t r1) {
     const int64_t ldb = nv > NV ? NR : t->ldb, ldc = nv > NV ? NR : t->ldc, cs = t->cs, rs = t->rs;
+    const uint64_t *words = t->bits;
     const real *B[LARGEST_GROUP], *from[LARGEST_GROUP], *a = t->a + r0 * rs;
     real *C[LARGEST_GROUP];
+    const int64_t size = sizeof(real), from_step = m * t->ld_from * size;
+    int64_t from_row = r0 * t->ld_from * size, C_row = r0 * ldc * size;
 #pragma GCC unroll 4
     for (int p = 0; p * NV < nv; p++) {
         B[p] = t->B + p * t->b_panel;
-        from[p] = t->from + p * t->from_panel + r0 * t->ld_from;
-        C[p] = t->C + p * t->c_panel + r0 * ldc;
+        from[p] = t->from + p * t->from_panel;
+        C[p] = t->C + p * t->c_panel;
     }
     for (int64_t r = r0; r < r1; r += m) {
         vec acc[2][LARGEST_GROUP * NV];
@@ -186,10 +189,10 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
         for (int i = 0; i < m; i++)
 #pragma GCC unroll 12
             for (int v = 0; v < nv; v++)
-                acc[i][v] = v_load(from[v / NV] + i * t->ld_from + v % NV * VL);
-        for (uint64_t bits = m == 2 ? t->bits[r] | t->bits[r + 1] : t->bits[r]; bits != 0;
+                acc[i][v] = v_load(bytes_on(from[v / NV], from_row) + i * t->ld_from + v % NV * VL);
+        for (uint64_t bits = m == 2 ? words[r] | words[r + 1] : words[r]; bits != 0;
              bits &= bits - 1) {
-            const int64_t k = lowest_bit(bits), row = bytes_of(k * ldb);
+            const int64_t k = lowest_bit(bits), row = one_index(k * ldb * size);
             const real *ak = cs == ldb ? bytes_on(a, row) : a + k * cs;
             const vec a0 = v_load1(ak), a1 = m == 2 ? v_load1(ak + rs) : a0;
 #pragma GCC unroll 12
@@ -203,10 +206,11 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
 #pragma GCC unroll 2
         for (int i = 0; i < m; i++)
 #pragma GCC unroll 12
-            for (int v = 0; v < nv; v++) v_store(C[v / NV] + i * ldc + v % NV * VL, acc[i][v]);
+            for (int v = 0; v < nv; v++)
+                v_store(bytes_on(C[v / NV], C_row) + i * ldc + v % NV * VL, acc[i][v]);
         a += m * rs;
-#pragma GCC unroll 4
-        for (int p = 0; p * NV < nv; p++) from[p] += m * t->ld_from, C[p] += m * ldc;
+        from_row = one_index(from_row + from_step);
+        C_row = one_index(C_row + m * ldc * size);
     }
 }
 
