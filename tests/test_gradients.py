@@ -80,7 +80,8 @@ def off_the_kinks(loss, f, y):
     return y
 
 
-def central_differences(engine, flat, arguments):
+def central_differences(engine, flat, arguments, l2, l1):
+    """Of J, from the forward pass alone."""
     slopes = np.empty_like(flat)
     for i in range(len(flat)):
         J = []
@@ -88,9 +89,8 @@ def central_differences(engine, flat, arguments):
             moved = flat.copy()
             moved[i] += step
             engine.set_parameters(moved)
-            J.append(engine.loss_and_gradients(*arguments)[0])
+            J.append(engine.forward_and_loss(*arguments)[1] + engine.penalty(l2, l1))
         slopes[i] = (J[0] - J[1]) / (2 * H)
-    engine.set_parameters(flat)
     return slopes
 
 
@@ -98,11 +98,14 @@ def assert_gradient_is_right(net, flat, X, y, loss, l2, l1, w):
     """net.loss_and_gradients against central differences of the engine's J."""
     net.weights, net.biases = net.network.views(flat)
     y = off_the_kinks(loss, net.forward(X), y)
-    _, dW, db = net.loss_and_gradients(X, y, loss, l2, l1, sample_weight=w)
+    J, dW, db = net.loss_and_gradients(X, y, loss, l2, l1, sample_weight=w)
     data, _ = fastnn.samples.split(X, y, w, None, net.network, loss, 0)
     engine = backends.load(net.backend).Engine(net.network, 1)
-    arguments = (data.X, data.y, data.sample_weight, loss, l2, l1)
-    slopes = central_differences(engine, flat, arguments)
+    engine.set_parameters(flat)
+    arguments = (data.X, data.y, data.sample_weight, loss)
+    loss_there = engine.forward_and_loss(*arguments)[1]
+    assert loss_there + engine.penalty(l2, l1) == pytest.approx(J, rel=1e-12)
+    slopes = central_differences(engine, flat, arguments, l2, l1)
     for given, expected in zip(dW + db, itertools.chain(*net.network.views(slopes)), strict=True):
         assert given.shape == expected.shape
         assert np.abs(given - expected).max() <= RELATIVE * np.abs(expected).max()

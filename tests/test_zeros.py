@@ -76,8 +76,8 @@ def test_training_has_the_same_bits_with_skipping_on_and_off(
     assert_same_bits(
         compiled_backend,
         monkeypatch,
-        X[:300],
-        y[:300],
+        X[:150],
+        y[:150],
         layers=(X.shape[1], 130, 100, 10),
         activation=activation,
         dtype=dtype,
