@@ -7,6 +7,7 @@ passes      rows of a batch: gather, forward, loss, backward
 updates     tiles of the weights: dW, optimizer
 loops       steps and shares of the work: what Python calls
 layout      where everything lies
+inputs      where X and y lie, and the keys of dropout
 engine      the interface that all backends have
 """
 
