@@ -141,11 +141,16 @@ def run_of(args: argparse.Namespace) -> dict[str, Any]:
         print(f"[{i}/{len(cases)}] {case.name}", file=sys.stderr, flush=True)
         run["rows"] += measured(case, competitors, players, args)
         run["settings"] = settings_of(args, i, time.perf_counter() - begin)
-        if args.json:
-            args.json.write_text(json.dumps(run, indent=1) + "\n")
+        keep(run, args.json)
     for player in players:
         player.close()
     return run
+
+
+def keep(run: dict[str, Any], file: Path | None) -> None:
+    """Writes all figures to the file, if there is one."""
+    if file:
+        file.write_text(json.dumps(run, indent=1) + "\n")
 
 
 def settings_of(args: argparse.Namespace, n_rows: int, seconds: float) -> str:
@@ -158,7 +163,11 @@ def settings_of(args: argparse.Namespace, n_rows: int, seconds: float) -> str:
 def main() -> None:
     """Measures, and prints Markdown on stdout and progress on stderr."""
     args = arguments()
-    run = json.loads(args.source.read_text()) if args.source else run_of(args)
+    if args.source:
+        run = json.loads(args.source.read_text())
+        keep(run, args.json)
+    else:
+        run = run_of(args)
     print(report(run))
     if args.plot:
         from bench.plot import draw
