@@ -9,17 +9,19 @@
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
  *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
- * Of a narrower panel's rows MOST_ROWS would fit: four chains are too few for AVX2's latency. UNROLLED k are
- * one turn of the loop: what counts and branches takes AVX-512's multiply-adds their units; with AVX2 a core shared
- * with another hardware thread has no time for more instructions. */
+ * Of a narrower panel's rows MOST_ROWS would fit, or MOST_ROWS_APART where what lies between them is known when
+ * this is compiled and takes no register: eight chains are what two units with a latency of four need, if nothing
+ * else comes in their way, and four too few for AVX2's. UNROLLED k are one turn of the loop: what counts and branches
+ * takes AVX-512's multiply-adds their units; with AVX2 a core shared with another hardware thread has no time for more
+ * instructions. */
 #if defined(FNN_AVX512)
-enum { MR = 8, NV = 3, MOST_ROWS = 8, UNROLLED = 2 };
+enum { MR = 8, NV = 3, MOST_ROWS = 8, MOST_ROWS_APART = 16, UNROLLED = 2 };
 #elif defined(FNN_AVX2)
-enum { MR = 4, NV = 3, MOST_ROWS = 8, UNROLLED = 4 };
+enum { MR = 4, NV = 3, MOST_ROWS = 8, MOST_ROWS_APART = 8, UNROLLED = 4 };
 #elif defined(FNN_NEON)
-enum { MR = 6, NV = 3, MOST_ROWS = 6, UNROLLED = 1 };
+enum { MR = 6, NV = 3, MOST_ROWS = 6, MOST_ROWS_APART = 6, UNROLLED = 1 };
 #else
-enum { MR = 4, NV = 4, MOST_ROWS = 4, UNROLLED = 1 };
+enum { MR = 4, NV = 4, MOST_ROWS = 4, MOST_ROWS_APART = 4, UNROLLED = 1 };
 #endif
 enum {
     NR = NV * VL,
@@ -49,14 +51,21 @@ typedef struct {
     fetched next;
 } streamed_operand;
 
+/* What becomes of the sums: C, or, where W, which lies as C does, is not NULL, W -= learning_rate sums. */
+typedef struct {
+    real *W;
+    real learning_rate;
+} descent;
+#define STORED ((descent){NULL, 0})
+
 /* FROM_BIAS: every row with the same, a column for each; FROM_BIAS_OF_ROWS: one for each row. */
 enum start { FROM_ZERO, FROM_C, FROM_BIAS, FROM_BIAS_OF_ROWS };
 
 static ALWAYS_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows of C at once, for panels of nv vectors. */
-static ALWAYS_INLINE int rows_at_once(const int nv) {
-    return (int)smaller(MR * NV / nv, MOST_ROWS);
+/* Rows of C at once, for panels of nv vectors; `apart` is what lies between rows of A, 0 where it is no constant. */
+static ALWAYS_INLINE int rows_at_once(const int nv, const int apart) {
+    return (int)smaller(MR * NV / nv, apart ? MOST_ROWS_APART : MOST_ROWS);
 }
 
 /* sum += a b, in the sum's own register: AVX2 has none to spare, and GCC would have some sums take a's place
@@ -82,11 +91,11 @@ static ALWAYS_INLINE void fetch_lines_of(fetched *next, const int to_write, cons
     next->begin += count * LINE;
 }
 
-/* Where A is read along its rows, GCC would else keep what every k adds to these in more registers than there
+/* Where they are no constants, GCC would else keep what every k adds to these in more registers than there
  * are, instead of a constant in an address. */
-static ALWAYS_INLINE void keep_offsets(const int m, const int step, int64_t *offset) {
+static ALWAYS_INLINE void keep_offsets(const int m, const int apart, int64_t *offset) {
 #pragma GCC unroll 8
-    for (int r = 0; r < m && step == 1; r++) __asm__("" : "+r"(offset[r]));
+    for (int r = 0; r < m && !apart; r++) __asm__("" : "+r"(offset[r]));
 }
 
 /* GCC would work out behind a loop, by multiplication, where it has left these: half of what AVX2 issues for every
@@ -99,11 +108,11 @@ static ALWAYS_INLINE void do_not_foresee(const real **a, const real **b, int64_t
 
 /* One k: a[offset[r]] times a row of B. */
 static ALWAYS_INLINE void add_term(const int m, const int nv, const real *a, const int64_t *offset,
-                                   const real *B, vec acc[MOST_ROWS][NV]) {
+                                   const real *B, vec acc[MOST_ROWS_APART][NV]) {
     vec b[NV];
 #pragma GCC unroll 4
     for (int v = 0; v < nv; v++) b[v] = v_load(B + v * VL);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < m; r++) {
         const vec ar = v_set1(a[offset[r]]);
 #pragma GCC unroll 4
@@ -111,17 +120,37 @@ static ALWAYS_INLINE void add_term(const int m, const int nv, const real *a, con
     }
 }
 
-/* m, nv, step, which A.cs nearly always is, and for dW rs = 1, are constants where this is inlined. Every loop
+static ALWAYS_INLINE void end_tile(const int m, const int nv, vec acc[MOST_ROWS_APART][NV], real *C,
+                                   int64_t ldc, descent down) {
+    const vec rate = v_set1(down.learning_rate);
+    if (down.W) {
+#pragma GCC unroll 16
+        for (int r = 0; r < m; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) {
+                real *w = down.W + r * ldc + v * VL;
+                v_store(w, v_fnma(rate, acc[r][v], v_load(w)));
+            }
+    } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < m; r++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
+    }
+}
+
+/* m, nv, `apart`, as above, and step, which A.cs nearly always is, are constants where this is inlined. Every loop
  * over acc must be unrolled, or GCC keeps the accumulators in memory; the one over the last few k must not be,
  * for the same reason. */
-static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step,
+static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step, const int apart,
                                        broadcast_operand A, int64_t K, streamed_operand B, real *C,
-                                       int64_t ldc, enum start start, const real *bias) {
-    const int unrolls = UNROLLED > 1 && m == rows_at_once(nv) && A.cs == step;
-    int64_t offset[MOST_ROWS];
-    vec acc[MOST_ROWS][NV];
-    if (nv == NV) B.ld = NR;
-#pragma GCC unroll 8
+                                       int64_t ldc, enum start start, const real *bias, descent down) {
+    const int unrolls = UNROLLED > 1 && m >= rows_at_once(nv, 0) && A.cs == step;
+    int64_t offset[MOST_ROWS_APART];
+    vec acc[MOST_ROWS_APART][NV];
+    if (apart) A.rs = apart;
+    if (nv == NV) B.ld = ldc = NR;
+#pragma GCC unroll 16
     for (int r = 0; r < m; r++) {
         offset[r] = r * A.rs;
 #pragma GCC unroll 4
@@ -139,7 +168,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
             if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, UNROLLED);
 #pragma GCC unroll 4
             for (int i = 0; i < UNROLLED; i++) {
-                keep_offsets(m, step, offset);
+                keep_offsets(m, apart, offset);
                 add_term(m, nv, a + i * step, offset, B.data + i * B.ld, acc);
             }
             a += UNROLLED * step;
@@ -149,56 +178,73 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
 #pragma GCC unroll 1
         for (; k > 0; k--) {
             if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, 1);
-            if (UNROLLED > 1) keep_offsets(m, step, offset);
+            if (UNROLLED > 1) keep_offsets(m, apart, offset);
             add_term(m, nv, a, offset, B.data, acc);
             a += A.cs;
             B.data += B.ld;
             do_not_foresee(&a, &B.data, &k);
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < m; r++)
-#pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) v_store(C + r * ldc + v * VL, acc[r][v]);
+    end_tile(m, nv, acc, C, ldc, step == 1 ? STORED : down);
+}
+
+/* What is left of a product: rows of A by one panel of B. */
+typedef struct {
+    broadcast_operand A;
+    int64_t K;
+    streamed_operand B;
+    real *C;
+    int64_t ldc;
+    enum start start;
+    const real *bias;
+    descent down;
+} panel_product;
+
+/* Rows of C, m at a time, as often as there are so many; returns how many are left. */
+static ALWAYS_INLINE int64_t whole_tiles(const int m, const int nv, const int step, const int apart,
+                                         int64_t rows, panel_product *t) {
+    for (; rows >= m; rows -= m, t->B.next.begin += t->K * LINE) {
+        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias, t->down);
+        t->A.data += m * (apart ? apart : t->A.rs);
+        t->C += m * t->ldc;
+        if (t->down.W) t->down.W += m * t->ldc;
+    }
+    return rows;
 }
 
 /* m rows; no instance where `most` are never left. */
 static ALWAYS_INLINE void last_rows(const int m, const int most, const int nv, const int step,
-                                    broadcast_operand A, int64_t K, streamed_operand B, real *C,
-                                    int64_t ldc, enum start start, const real *bias) {
-    if (m < most) micro_kernel(m, nv, step, A, K, B, C, ldc, start, bias);
+                                    const int apart, const panel_product *t) {
+    if (m < most)
+        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias, t->down);
 }
 
-/* `rows` rows of C. */
+/* As many rows at a time as fit, where they lie as in a panel; fewer where they lie elsewhere. */
 static ALWAYS_INLINE void tiles_of_width(const int nv, const int step, int64_t rows,
-                                         broadcast_operand A, int64_t K, streamed_operand B,
-                                         real *C, int64_t ldc, enum start start, const real *bias) {
-    const int most = rows_at_once(nv);
-    for (; rows >= most; rows -= most, B.next.begin += K * LINE) {
-        micro_kernel(most, nv, step, A, K, B, C, ldc, start, bias);
-        A.data += most * A.rs;
-        C += most * ldc;
-    }
+                                         panel_product *t) {
+    const int in_panel = step == 1 ? NR : 1, known = step == 1 ? 0 : 1;
+    const int most = rows_at_once(nv, in_panel), usual = rows_at_once(nv, 0);
+    if (most > usual && t->A.rs == in_panel)
+        rows = whole_tiles(most, nv, step, in_panel, rows, t);
+    rows = whole_tiles(usual, nv, step, known, rows, t);
     switch (rows) {
-    case 1: last_rows(1, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 2: last_rows(2, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 3: last_rows(3, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 4: last_rows(4, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 5: last_rows(5, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 6: last_rows(6, most, nv, step, A, K, B, C, ldc, start, bias); break;
-    case 7: last_rows(7, most, nv, step, A, K, B, C, ldc, start, bias); break;
+    case 1: last_rows(1, usual, nv, step, known, t); break;
+    case 2: last_rows(2, usual, nv, step, known, t); break;
+    case 3: last_rows(3, usual, nv, step, known, t); break;
+    case 4: last_rows(4, usual, nv, step, known, t); break;
+    case 5: last_rows(5, usual, nv, step, known, t); break;
+    case 6: last_rows(6, usual, nv, step, known, t); break;
+    case 7: last_rows(7, usual, nv, step, known, t); break;
     }
 }
 
-static ALWAYS_INLINE void tiles(int nv, const int step, int64_t rows, broadcast_operand A,
-                                int64_t K, streamed_operand B, real *C, int64_t ldc,
-                                enum start start, const real *bias) {
+static ALWAYS_INLINE void tiles(int nv, const int step, int64_t rows, panel_product *t) {
     switch (nv) {
-    case 1: tiles_of_width(1, step, rows, A, K, B, C, ldc, start, bias); break;
-    case 2: tiles_of_width(2, step, rows, A, K, B, C, ldc, start, bias); break;
-    case 3: tiles_of_width(3, step, rows, A, K, B, C, ldc, start, bias); break;
+    case 1: tiles_of_width(1, step, rows, t); break;
+    case 2: tiles_of_width(2, step, rows, t); break;
+    case 3: tiles_of_width(3, step, rows, t); break;
 #if !defined(FNN_AVX512) && !defined(FNN_AVX2) && !defined(FNN_NEON)
-    case 4: tiles_of_width(4, step, rows, A, K, B, C, ldc, start, bias); break;
+    case 4: tiles_of_width(4, step, rows, t); break;
 #endif
     }
 }
@@ -209,7 +255,7 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
                                                     int64_t ldc, enum start start,
                                                     const real *bias) {
     A.cs = 1;
-    tiles(nv, 1, rows, A, K, B, C, ldc, start, bias);
+    tiles(nv, 1, rows, &(panel_product){A, K, B, C, ldc, start, bias, STORED});
 }
 
 /* For dW: A is one panel, read down its columns, of which there are `rows`. FROM_BIAS_OF_ROWS is for at
@@ -217,10 +263,10 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
 static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, broadcast_operand A,
                                                        int64_t K, streamed_operand B, real *C,
                                                        int64_t ldc, enum start start,
-                                                       const real *bias) {
+                                                       const real *bias, descent down) {
     A.rs = 1;
     A.span = K;
-    tiles(nv, NR, rows, A, K, B, C, ldc, start, bias);
+    tiles(nv, NR, rows, &(panel_product){A, K, B, C, ldc, start, bias, down});
 }
 
 /* Which of the user's rows is row r of the batch. */

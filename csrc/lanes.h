@@ -58,7 +58,7 @@ static void product_of_lanes(const fnn_layer *layer, const real *hT, int vectors
         const int m = (int)smaller(MR, layer->n_out - o);
         const broadcast_operand A = {at(W, o / NR, 0) + o % NR, 1, W->ld, layer->n_in, 0};
         tiles_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_BIAS_OF_ROWS,
-                         at(W, o / NR, layer->n_in) + o % NR);
+                         at(W, o / NR, layer->n_in) + o % NR, STORED);
     }
 }
 

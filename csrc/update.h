@@ -45,6 +45,19 @@ static ALWAYS_INLINE int takes_over(const update_task *u) {
     return u->layer->shared && writes_weights(u);
 }
 
+/* Whether the sums of a tile are subtracted from W as they leave registers. */
+static ALWAYS_INLINE int descends(const update_task *u) {
+    const fnn_step *step = u->step;
+    return writes_weights(u) && step->rule == FNN_SGD && step->decay == 0 && step->l2 == 0 &&
+           step->l1 == 0 && !(step->clip_value > 0);
+}
+/* Of the weights from `row` on of one panel. */
+static ALWAYS_INLINE descent descent_of(const update_task *u, int64_t panel, int64_t row) {
+    if (!descends(u)) return STORED;
+    return (descent){at(&u->layer->W, panel, row),
+                     (real)(u->step->learning_rate * u->layer->learning_rate_factor)};
+}
+
 /* Rows of one panel of W. */
 static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_t rows) {
     const fnn_matrix *W = &u->layer->W;
@@ -53,10 +66,10 @@ static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_
             own_line(at(W, panel, r) + c);
 }
 
-/* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B. Meanwhile `next`, which is
- * about to be written, is fetched. */
+/* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B, unless the sums go down from
+ * weights. Meanwhile `next`, which is about to be written, is fetched. */
 static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
-                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld, fetched next) {
+                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld, fetched next, descent down) {
     const int nv = panel_vectors(B, panel);
     const int64_t size = block_of(u->n);
     int64_t k0 = 0;
@@ -64,14 +77,15 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
                          (streamed_operand){at(B, panel, k0), B->ld, k0 ? NOTHING : next}, g, ld,
-                         k0 ? FROM_C : start_of(u), NULL);
+                         k0 ? FROM_C : start_of(u), NULL, k0 + K == u->n ? down : STORED);
     } while ((k0 += size) < u->n);
 }
 
 /* The bias is a weight on ones. */
 static void sum_bias(const update_task *u, int64_t panel, real *g) {
     static const real one = 1;
-    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld, NOTHING);
+    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld, NOTHING,
+                STORED);
 }
 
 /* Few columns of delta by one block of inputs: their lanes can be h's columns instead of delta's, of
@@ -91,7 +105,7 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
     own_weights(u, panel, block * NR, count);
     sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t,
-                NOTHING);
+                NOTHING, STORED);
     transpose(gt, ld_t, columns, count, g, ld);
 }
 
@@ -103,11 +117,12 @@ static void sum_square(const update_task *u, int64_t block, int64_t panel, real 
     const fetched weights = {at(W, panel, row), at(W, panel, row + count)};
     const fetched next = is_wide() && writes_weights(u) ? weights : NOTHING;
     const int between_tiles = takes_over(u) && !is_wide();
-    const int64_t at_once = between_tiles ? rows_at_once(panel_vectors(W, panel)) : count;
+    const int64_t at_once = between_tiles ? rows_at_once(panel_vectors(W, panel), 1) : count;
     for (int64_t i = 0; i < count; i += at_once) {
         const int64_t rows = smaller(at_once, count - i);
         if (between_tiles) own_weights(u, panel, row + i, rows);
-        sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld, next);
+        sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld, next,
+                    descent_of(u, panel, row + i));
     }
 }
 
@@ -159,9 +174,12 @@ static void end_rows(const update_task *u, int64_t panel, int64_t row, int64_t c
         copy_rows((real *)u->layer->gradient + offset, g, rows, vectors, W->ld);
 }
 
-static void end_square(const update_task *u, int64_t block, int64_t panel, real *g) {
+/* Of a square's rows the first few may be done with. */
+static void end_square(const update_task *u, int64_t block, int64_t panel, int64_t done, real *g) {
     const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
-    end_rows(u, panel, block * NR, count, rows, g);
+    if (done < rows)
+        end_rows(u, panel, block * NR + done, count - done, rows - done,
+                 g + done * u->layer->W.ld);
     if (writes_weights(u)) transpose_square(u, block, panel);
 }
 
@@ -194,12 +212,13 @@ static void update_block(const update_task *u, int64_t block, const fnn_tile *ti
                             u->step->first ? NULL : g, g, ld, SQUARE, &next);
     for (int64_t q = 0; q < tile->n_panels; q++) {
         real *gq = g + q * SQUARE;
-        if (!skip_zeros && has_few_columns(u, block, tile->panel + q))
-            sum_few_columns(u, block, tile->panel + q, gq);
-        else if (!skip_zeros)
-            sum_square(u, block, tile->panel + q, gq);
-        if (has_bias_row(u, block)) sum_bias(u, tile->panel + q, gq + count * ld);
-        end_square(u, block, tile->panel + q, gq);
+        const int64_t panel = tile->panel + q;
+        const int turned = !skip_zeros && has_few_columns(u, block, panel);
+        const int by_tiles = !skip_zeros && !turned;
+        if (turned) sum_few_columns(u, block, panel, gq);
+        if (by_tiles) sum_square(u, block, panel, gq);
+        if (has_bias_row(u, block)) sum_bias(u, panel, gq + count * ld);
+        end_square(u, block, panel, by_tiles && descends(u) ? count : 0, gq);
     }
 }
 
@@ -221,7 +240,7 @@ static void update_panel(const update_task *u, int64_t panel, const fnn_tile *ti
         begin_square(u, block, panel, g); /* for the bias */
         transpose(gt + q * NR * NR, NR, n_out, count, g, ld);
         if (has_bias_row(u, block)) sum_bias(u, panel, g + count * ld);
-        end_square(u, block, panel, g);
+        end_square(u, block, panel, 0, g);
     }
 }
 
