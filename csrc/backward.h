@@ -33,8 +33,9 @@ static ALWAYS_INLINE void transposed_product(const fnn_matrix *A, const fnn_laye
         const int64_t rows = smaller(TRANSPOSED_ROWS, K - k);
         for (int64_t p = 0; p < count_panels(C); p++) {
             transposed_rows(layer, k, rows, p, B);
-            tiles_of_rows(panel_vectors(C, p), r1 - r0, a, rows, (streamed_operand){B, NR, NOTHING},
-                          at(C, p, r0), C->ld, k ? FROM_C : FROM_ZERO, NULL);
+            tiles_of_rows(panel_vectors(C, p), r1 - r0, a, rows,
+                          (streamed_operand){B, NR, NOTHING, NOTHING}, at(C, p, r0), C->ld,
+                          k ? FROM_C : FROM_ZERO, NULL);
             if (k + rows == K) finish(context, p, r0, r1);
         }
     }

@@ -129,6 +129,13 @@ typedef struct {
     fnn_matrix a, h, delta;
 } fnn_activity;
 
+/* Rows begin:end of a batch to come; n_in elements of each. */
+typedef struct {
+    const fnn_input *X;
+    fnn_rows rows;
+    int64_t n_in, begin, end;
+} fnn_coming;
+
 /* The weights that one thread updates together: n_blocks blocks of NR inputs from `block` on, by
  * n_panels panels of outputs; at most `group` of either, as the table of kernels says. */
 typedef struct {
@@ -163,8 +170,6 @@ typedef struct {
     int VL, MR, NR, group;
     /* How many blocks and panels a tile of many has. */
     int (*usual_group)(void);
-    /* Asks for rows r0:r1 of a batch to come into this core's cache. */
-    void (*fetch)(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1);
     /* h0[r0:r1] = rows of X; returns 0 if one holds a NaN or an infinity. Here and below, a dropout
      * of NULL is none. */
     int (*gather)(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout, fnn_matrix *h0,
@@ -181,9 +186,10 @@ typedef struct {
     void (*backward)(const fnn_layer *layer, const fnn_matrix *delta,
                      fnn_activation activation_below, const fnn_dropout *dropout_below,
                      fnn_activity *below, int64_t r0, int64_t r1);
-    /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. */
+    /* The tile's part of dW = h_inT delta over rows 0:n, then the optimizer on it. Meanwhile the coming rows are
+     * fetched into this core's cache; NULL is none. */
     void (*update)(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
-                   fnn_tile tile, const fnn_step *step);
+                   fnn_tile tile, const fnn_step *step, const fnn_coming *coming);
     /* sums[o] = what the squares of the gradients of neuron o's weights and bias sum to, for the
      * neurons of one panel. */
     void (*squares)(const fnn_layer *layer, int64_t panel, double *sums);

@@ -5,7 +5,7 @@
 #ifndef FNN_GEMM_H
 #define FNN_GEMM_H
 
-#include "simd.h"
+#include "input.h"
 
 /* Registers: MR * NV accumulators, NV of B, one of A. MR must divide NR = NV * VL.
  *            AVX-512 8*3+3+1 = 28 of 32    AVX2 4*3+3+1 = 16 of 16    NEON 6*3+3+1 = 22 of 32
@@ -35,20 +35,12 @@ typedef struct {
     int64_t rs, cs, span, jump;
 } broadcast_operand;
 
-/* What comes next may lie in another core's cache, or in none: it is fetched from `begin` to `end`, a line for
- * every k of a tile. */
-typedef struct {
-    const real *begin, *end;
-} fetched;
-
-static const real no_line[1];
-#define NOTHING ((fetched){no_line, no_line})
-
-/* The streamed operand: row k at data + k * ld. */
+/* The streamed operand: row k at data + k * ld. Meanwhile what is read or written next is fetched, and rows that a
+ * later step gathers. */
 typedef struct {
     const real *data;
     int64_t ld;
-    fetched next;
+    fetched to_read, to_write, coming;
 } streamed_operand;
 
 /* What becomes of the sums: C, or, where W, which lies as C does, is not NULL, W -= learning_rate sums. */
@@ -80,16 +72,27 @@ static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
 #endif
 }
 
-/* To be read, or else to be written: to_write is a constant. */
-static ALWAYS_INLINE void fetch_lines_of(fetched *next, const int to_write, const int count) {
+/* Beside a turn of `count` k, which leaves k more: a line for each of what is needed soonest; of a later step's rows
+ * one in every second turn, since lines from afar hold the buffers that A's and B's own come through. */
+static ALWAYS_INLINE void fetch_next_lines(const int step, streamed_operand *B, const int count,
+                                           int64_t k) {
+    if (step != 1 && B->to_write.begin < B->to_write.end) {
 #pragma GCC unroll 4
-    for (int i = 0; i < count; i++)
-        if (to_write)
-            __builtin_prefetch(next->begin + i * LINE, 1, 3);
-        else
-            __builtin_prefetch(next->begin + i * LINE, 0, 2);
-    next->begin += count * LINE;
+        for (int i = 0; i < count; i++) __builtin_prefetch(B->to_write.begin + i * LINE, 1, 3);
+        B->to_write.begin += count * LINE;
+    }
+    if (step == 1 && B->to_read.begin < B->to_read.end) {
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) __builtin_prefetch(B->to_read.begin + i * LINE, 0, 2);
+        B->to_read.begin += count * LINE;
+    }
+    if (step != 1 && B->coming.begin < B->coming.end && k & UNROLLED) {
+        __builtin_prefetch(B->coming.begin, 0, 2);
+        B->coming.begin += LINE;
+    }
 }
+/* Lines of coming rows beside K k. */
+static ALWAYS_INLINE int64_t coming_lines(int64_t K) { return (K + UNROLLED) / (2 * UNROLLED); }
 
 /* Where they are no constants, GCC would else keep what every k adds to these in more registers than there
  * are, instead of a constant in an address. */
@@ -144,7 +147,8 @@ static ALWAYS_INLINE void end_tile(const int m, const int nv, vec acc[MOST_ROWS_
  * for the same reason. */
 static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step, const int apart,
                                        broadcast_operand A, int64_t K, streamed_operand B, real *C,
-                                       int64_t ldc, enum start start, const real *bias, descent down) {
+                                       int64_t ldc, enum start start, const real *bias,
+                                       descent down) {
     const int unrolls = UNROLLED > 1 && m >= rows_at_once(nv, 0) && A.cs == step;
     int64_t offset[MOST_ROWS_APART];
     vec acc[MOST_ROWS_APART][NV];
@@ -165,7 +169,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         int64_t k = smaller(K, A.span);
         K -= k;
         for (; unrolls && k >= UNROLLED; k -= UNROLLED) {
-            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, UNROLLED);
+            fetch_next_lines(step, &B, UNROLLED, k);
 #pragma GCC unroll 4
             for (int i = 0; i < UNROLLED; i++) {
                 keep_offsets(m, apart, offset);
@@ -177,7 +181,7 @@ static ALWAYS_INLINE void micro_kernel(const int m, const int nv, const int step
         }
 #pragma GCC unroll 1
         for (; k > 0; k--) {
-            if (B.next.begin < B.next.end) fetch_lines_of(&B.next, step != 1, 1);
+            fetch_next_lines(step, &B, 1, 0);
             if (UNROLLED > 1) keep_offsets(m, apart, offset);
             add_term(m, nv, a, offset, B.data, acc);
             a += A.cs;
@@ -198,16 +202,20 @@ typedef struct {
     enum start start;
     const real *bias;
     descent down;
+    coming_rows *coming; /* to be fetched, one after the other; NULL: none */
 } panel_product;
 
 /* Rows of C, m at a time, as often as there are so many; returns how many are left. */
 static ALWAYS_INLINE int64_t whole_tiles(const int m, const int nv, const int step, const int apart,
                                          int64_t rows, panel_product *t) {
-    for (; rows >= m; rows -= m, t->B.next.begin += t->K * LINE) {
-        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias, t->down);
+    for (; rows >= m; rows -= m) {
+        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias,
+                     t->down);
         t->A.data += m * (apart ? apart : t->A.rs);
         t->C += m * t->ldc;
         if (t->down.W) t->down.W += m * t->ldc;
+        t->B.to_read.begin += t->K * LINE, t->B.to_write.begin += t->K * LINE;
+        if (t->coming) t->B.coming = pass_on(t->coming, coming_lines(t->K) * LINE);
     }
     return rows;
 }
@@ -216,7 +224,8 @@ static ALWAYS_INLINE int64_t whole_tiles(const int m, const int nv, const int st
 static ALWAYS_INLINE void last_rows(const int m, const int most, const int nv, const int step,
                                     const int apart, const panel_product *t) {
     if (m < most)
-        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias, t->down);
+        micro_kernel(m, nv, step, apart, t->A, t->K, t->B, t->C, t->ldc, t->start, t->bias,
+                     t->down);
 }
 
 /* As many rows at a time as fit, where they lie as in a panel; fewer where they lie elsewhere. */
@@ -224,8 +233,7 @@ static ALWAYS_INLINE void tiles_of_width(const int nv, const int step, int64_t r
                                          panel_product *t) {
     const int in_panel = step == 1 ? NR : 1, known = step == 1 ? 0 : 1;
     const int most = rows_at_once(nv, in_panel), usual = rows_at_once(nv, 0);
-    if (most > usual && t->A.rs == in_panel)
-        rows = whole_tiles(most, nv, step, in_panel, rows, t);
+    if (most > usual && t->A.rs == in_panel) rows = whole_tiles(most, nv, step, in_panel, rows, t);
     rows = whole_tiles(usual, nv, step, known, rows, t);
     switch (rows) {
     case 1: last_rows(1, usual, nv, step, known, t); break;
@@ -255,7 +263,8 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
                                                     int64_t ldc, enum start start,
                                                     const real *bias) {
     A.cs = 1;
-    tiles(nv, 1, rows, &(panel_product){A, K, B, C, ldc, start, bias, STORED});
+    B.to_write = B.coming = NOTHING;
+    tiles(nv, 1, rows, &(panel_product){A, K, B, C, ldc, start, bias, STORED, NULL});
 }
 
 /* For dW: A is one panel, read down its columns, of which there are `rows`. FROM_BIAS_OF_ROWS is for at
@@ -263,16 +272,15 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
 static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, broadcast_operand A,
                                                        int64_t K, streamed_operand B, real *C,
                                                        int64_t ldc, enum start start,
-                                                       const real *bias, descent down) {
+                                                       const real *bias, descent down,
+                                                       coming_rows *coming) {
     A.rs = 1;
     A.span = K;
-    tiles(nv, NR, rows, &(panel_product){A, K, B, C, ldc, start, bias, down});
+    B.to_read = NOTHING;
+    B.coming = coming ? pass_on(coming, 0) : NOTHING;
+    tiles(nv, NR, rows, &(panel_product){A, K, B, C, ldc, start, bias, down, coming});
 }
 
-/* Which of the user's rows is row r of the batch. */
-static ALWAYS_INLINE int64_t row_index(fnn_rows rows, int64_t r) {
-    return rows.order ? rows.order[rows.first + r] : rows.first + r;
-}
 static ALWAYS_INLINE int64_t count_panels(const fnn_matrix *X) { return (X->cols + NR - 1) / NR; }
 /* Vectors of panel p that hold columns. */
 static ALWAYS_INLINE int panel_vectors(const fnn_matrix *X, int64_t p) {
@@ -297,7 +305,7 @@ static ALWAYS_INLINE broadcast_operand rows_of(const fnn_matrix *A, int64_t r0) 
 }
 
 /* C[r0:r1] = A B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. Meanwhile panel after
- * panel of B is fetched, and during the last one `next`. */
+ * panel of B is fetched to be read, and during the last one `next`. */
 static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int64_t K, int has_bias,
                                   const fnn_matrix *C, int64_t r0, int64_t r1, fetched next,
                                   finish_panel *finish, const void *context) {
@@ -308,8 +316,8 @@ static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int6
         const int64_t rows = smaller(block, K - k0);
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
         for (int64_t p = 0; p <= last; p++) {
-            streamed_operand b = {at(B, p, k0), B->ld, next};
-            if (p < last) b.next = (fetched){at(B, p + 1, k0), at(B, p + 1, k0 + rows)};
+            streamed_operand b = {at(B, p, k0), B->ld, next, NOTHING};
+            if (p < last) b.to_read = (fetched){at(B, p + 1, k0), at(B, p + 1, k0 + rows)};
             A.data = first + k0 / A.span * A.jump + k0 % A.span;
             tiles_of_rows(panel_vectors(C, p), r1 - r0, A, rows, b, at(C, p, r0), C->ld, start,
                           at(B, p, K));

@@ -53,36 +53,6 @@ static ALWAYS_INLINE vec read_any(const fnn_input *X, const char *p, int n) {
     return v_load(lanes);
 }
 
-static ALWAYS_INLINE int64_t item_size(const fnn_input *X) {
-    return X->type == FNN_INPUT_U8 ? 1 : X->type == FNN_INPUT_F32 ? 4 : 8;
-}
-
-static ALWAYS_INLINE int is_adjacent(const fnn_input *X) {
-    return X->column_stride == item_size(X);
-}
-/* Whether a row's elements can be loaded as they are. */
-static ALWAYS_INLINE int has_rows_of_reals(const fnn_input *X) {
-    const int own_type = sizeof(real) == sizeof(float) ? FNN_INPUT_F32 : FNN_INPUT_F64;
-    return X->type == own_type && is_adjacent(X);
-}
-
-/* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality`, 2 or 3, as
- * __builtin_prefetch has it, which with clang takes no variable, constant or not. */
-static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {
-    const char *line = p - (uintptr_t)p % 64;
-    for (; line < p + bytes; line += 64)
-        if (locality == 3)
-            __builtin_prefetch(line, 0, 3);
-        else
-            __builtin_prefetch(line, 0, 2);
-}
-
-static void fetch(const fnn_input *X, fnn_rows rows, int64_t n_in, int64_t r0, int64_t r1) {
-    if (!is_adjacent(X)) return;
-    for (int64_t r = r0; r < r1; r++)
-        fetch_lines(X->data + row_index(rows, r) * X->row_stride, n_in * X->column_stride, 2);
-}
-
 /* n <= NR columns of the row at `source`; those at `ahead` are fetched. *bad becomes NaN where one is NaN
  * or infinite, which bytes never are. Returns the bits of those that are not zero. */
 static ALWAYS_INLINE uint64_t gather_columns(read_columns *read, const fnn_input *X, int n,
@@ -101,25 +71,43 @@ static ALWAYS_INLINE uint64_t gather_columns(read_columns *read, const fnn_input
     return bits;
 }
 
-/* Shuffled rows are rarely in cache: the row after next is fetched while this one is copied. */
+/* Rows that are copied side by side: a panel has them one behind the other, so that what is stored lies together. */
+enum { ROWS_GATHERED = 4 };
+
+/* n columns of `count` rows, all within one panel, from `offset` bytes on in each; `words` may be NULL. */
+static ALWAYS_INLINE void gather_panel(read_columns *read, const fnn_input *X, int n, int64_t count,
+                                       const char *const *source, const char *const *ahead,
+                                       int64_t offset, real *out, int64_t ld, uint64_t *words,
+                                       vec *bad) {
+#pragma GCC unroll 1
+    for (int64_t i = 0; i < count; i++, out += ld) {
+        const uint64_t bits =
+            gather_columns(read, X, n, source[i] + offset, ahead[i] + offset, out, bad);
+        if (words) words[i] = bits;
+    }
+}
+
+/* Shuffled rows are rarely in cache: the next few are fetched while these are copied. */
 static ALWAYS_INLINE vec gather_rows(read_columns *read, const fnn_input *X, fnn_rows rows,
                                      const fnn_matrix h0, int64_t r0, int64_t r1) {
-    const int64_t whole = h0.cols / NR, step = NR * X->column_stride;
-    const int rest = (int)(h0.cols % NR);
+    const char *source[ROWS_GATHERED], *ahead[ROWS_GATHERED];
     vec bad = v_set1(0);
-    for (int64_t r = r0; r < r1; r++) {
-        const char *source = X->data + row_index(rows, r) * X->row_stride;
-        const char *ahead = X->data + row_index(rows, smaller(r + 2, r1 - 1)) * X->row_stride;
-        real *out = at(&h0, 0, r);
-        uint64_t *words = h0.nonzero ? h0.nonzero + r : NULL, bits;
-        for (int64_t p = 0; p < whole; p++) {
-            bits = gather_columns(read, X, NR, source, ahead, out, &bad);
-            if (words) *words = bits, words += h0.rows;
-            source += step, ahead += step, out += panel_size(&h0);
+    for (int64_t r = r0; r < r1; r += ROWS_GATHERED) {
+        const int64_t count = smaller(ROWS_GATHERED, r1 - r);
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t next = smaller(r + i + ROWS_GATHERED, r1 - 1);
+            source[i] = X->data + row_index(rows, r + i) * X->row_stride;
+            ahead[i] = X->data + row_index(rows, next) * X->row_stride;
         }
-        if (!rest) continue;
-        bits = gather_columns(read, X, rest, source, ahead, out, &bad);
-        if (words) *words = bits;
+        real *out = at(&h0, 0, r);
+        uint64_t *words = h0.nonzero ? h0.nonzero + r : NULL;
+        int64_t left = h0.cols, offset = 0;
+        for (; left >= NR; left -= NR, offset += NR * X->column_stride, out += panel_size(&h0)) {
+            gather_panel(read, X, NR, count, source, ahead, offset, out, h0.ld, words, &bad);
+            if (words) words += h0.rows;
+        }
+        if (left > 0)
+            gather_panel(read, X, (int)left, count, source, ahead, offset, out, h0.ld, words, &bad);
     }
     return bad;
 }
@@ -326,7 +314,6 @@ const fnn_kernels FNN_TABLE = {
     NR,
     LARGEST_GROUP,
     usual_group,
-    fetch,
     gather,
     forward,
     output,

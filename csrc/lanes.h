@@ -53,12 +53,12 @@ static int gather_lanes(const fnn_input *X, fnn_rows rows, int64_t r0, int64_t n
 /* aT = W hT + b on `vectors` vectors of rows. */
 static void product_of_lanes(const fnn_layer *layer, const real *hT, int vectors, real *aT) {
     const fnn_matrix *W = &layer->W;
-    const streamed_operand h = {hT, NR, NOTHING};
+    const streamed_operand h = {hT, NR, NOTHING, NOTHING};
     for (int64_t o = 0; o < layer->n_out; o += MR) {
         const int m = (int)smaller(MR, layer->n_out - o);
         const broadcast_operand A = {at(W, o / NR, 0) + o % NR, 1, W->ld, layer->n_in, 0};
         tiles_of_columns(vectors, m, A, layer->n_in, h, aT + o * NR, NR, FROM_BIAS_OF_ROWS,
-                         at(W, o / NR, layer->n_in) + o % NR, STORED);
+                         at(W, o / NR, layer->n_in) + o % NR, STORED, NULL);
     }
 }
 

@@ -348,7 +348,7 @@ static void update_sparse(fnn_layer *layer, const fnn_input *X, fnn_rows rows,
                           const fnn_dropout *input_dropout, const fnn_matrix *delta, int64_t n,
                           const fnn_columns *columns, int64_t block0, int64_t block1,
                           const fnn_step *step) {
-    const update_task u = {layer, NULL, delta, n, step};
+    const update_task u = {layer, NULL, delta, n, step, NULL};
     const sparse_rows S = {X, rows, input_dropout};
     const int64_t end = smaller(block1 * NR, layer->n_in);
     const int all = is_for_all_rows(step);

@@ -24,6 +24,7 @@ typedef struct {
     const fnn_matrix *h_in, *delta;
     int64_t n;
     const fnn_step *step;
+    coming_rows *coming;
 } update_task;
 
 static ALWAYS_INLINE int64_t block_rows(const update_task *u, int64_t block) {
@@ -69,23 +70,24 @@ static void own_weights(const update_task *u, int64_t panel, int64_t row, int64_
 /* g[i] = aT B for `count` columns of a, cs apart from row to row, and one panel of B, unless the sums go down from
  * weights. Meanwhile `next`, which is about to be written, is fetched. */
 static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t count,
-                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld, fetched next, descent down) {
+                        const fnn_matrix *B, int64_t panel, real *g, int64_t ld, fetched next,
+                        descent down, coming_rows *coming) {
     const int nv = panel_vectors(B, panel);
     const int64_t size = block_of(u->n);
     int64_t k0 = 0;
     do {
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
-                         (streamed_operand){at(B, panel, k0), B->ld, k0 ? NOTHING : next}, g, ld,
-                         k0 ? FROM_C : start_of(u), NULL, k0 + K == u->n ? down : STORED);
+                         (streamed_operand){at(B, panel, k0), B->ld, NOTHING, k0 ? NOTHING : next},
+                         g, ld, k0 ? FROM_C : start_of(u), NULL, k0 + K == u->n ? down : STORED,
+                         coming);
     } while ((k0 += size) < u->n);
 }
 
 /* The bias is a weight on ones. */
 static void sum_bias(const update_task *u, int64_t panel, real *g) {
     static const real one = 1;
-    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld, NOTHING,
-                STORED);
+    sum_columns(u, &one, 0, 1, u->delta, panel, g, u->layer->W.ld, NOTHING, STORED, NULL);
 }
 
 /* Few columns of delta by one block of inputs: their lanes can be h's columns instead of delta's, of
@@ -104,8 +106,8 @@ static void sum_few_columns(const update_task *u, int64_t block, int64_t panel, 
     const int64_t ld = u->layer->W.ld, ld_t = u->h_in->ld;
     if (!u->step->first) transpose(g, ld, count, columns, gt, ld_t);
     own_weights(u, panel, block * NR, count);
-    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t,
-                NOTHING, STORED);
+    sum_columns(u, at(u->delta, panel, 0), u->delta->ld, columns, u->h_in, block, gt, ld_t, NOTHING,
+                STORED, NULL);
     transpose(gt, ld_t, columns, count, g, ld);
 }
 
@@ -122,7 +124,7 @@ static void sum_square(const update_task *u, int64_t block, int64_t panel, real 
         const int64_t rows = smaller(at_once, count - i);
         if (between_tiles) own_weights(u, panel, row + i, rows);
         sum_columns(u, at(h, block, 0) + i, h->ld, rows, u->delta, panel, g + i * ld, ld, next,
-                    descent_of(u, panel, row + i));
+                    descent_of(u, panel, row + i), is_wide() ? u->coming : NULL);
     }
 }
 
@@ -178,8 +180,7 @@ static void end_rows(const update_task *u, int64_t panel, int64_t row, int64_t c
 static void end_square(const update_task *u, int64_t block, int64_t panel, int64_t done, real *g) {
     const int64_t count = block_rows(u, block), rows = count + has_bias_row(u, block);
     if (done < rows)
-        end_rows(u, panel, block * NR + done, count - done, rows - done,
-                 g + done * u->layer->W.ld);
+        end_rows(u, panel, block * NR + done, count - done, rows - done, g + done * u->layer->W.ld);
     if (writes_weights(u)) transpose_square(u, block, panel);
 }
 
@@ -263,8 +264,9 @@ static double without_zeros_of_delta(const fnn_matrix *delta, fnn_tile tile, int
 
 /* A factor too narrow leaves the other's zeros in. */
 static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *delta, int64_t n,
-                   fnn_tile tile, const fnn_step *step) {
-    const update_task u = {layer, h_in, delta, n, step};
+                   fnn_tile tile, const fnn_step *step, const fnn_coming *coming) {
+    coming_rows rows = {coming ? *coming : (fnn_coming){.begin = 0, .end = 0}, NOTHING};
+    const update_task u = {layer, h_in, delta, n, step, &rows};
     double by_h = 1, by_delta = 1;
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
@@ -275,10 +277,11 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     else
         for (int64_t q = 0; q < tile.n_blocks; q++)
             update_block(&u, tile.block + q, &tile, by_h < 1);
+    fetch_rest(&rows);
 }
 
 static void update_scaled(fnn_layer *layer, fnn_tile tile, const fnn_step *step, double scale) {
-    const update_task u = {layer, NULL, NULL, 0, step};
+    const update_task u = {layer, NULL, NULL, 0, step, NULL};
     const fnn_matrix *W = &layer->W;
     for (int64_t block = tile.block; block < tile.block + tile.n_blocks; block++) {
         const int64_t count = block_rows(&u, block), rows = count + has_bias_row(&u, block);

@@ -170,4 +170,4 @@ cdef void train_columns(network_pass *net, int thread, int size, int64_t n,
             r0 += BLOCK_ROWS
         for i in range(share.n_tiles):
             net.kernels.update(&share.layer, &net.first.h0[thread], &share.out.delta, n,
-                               share.tiles[i], step)
+                               share.tiles[i], step, NULL)

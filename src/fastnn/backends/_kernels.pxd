@@ -61,6 +61,11 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_activity:
         fnn_matrix a, h, delta
 
+    ctypedef struct fnn_coming:
+        const fnn_input *X
+        fnn_rows rows
+        int64_t n_in, begin, end
+
     ctypedef struct fnn_tile:
         int64_t block, n_blocks, panel, n_panels
 
@@ -80,7 +85,6 @@ cdef extern from "fastnn.h" nogil:
     ctypedef struct fnn_kernels:
         int VL, MR, NR
         int (*usual_group)() noexcept nogil
-        void (*fetch)(const fnn_input *, fnn_rows, int64_t, int64_t, int64_t) noexcept nogil
         int (*gather)(const fnn_input *, fnn_rows, const fnn_dropout *, fnn_matrix *, int64_t,
                       int64_t) noexcept nogil
         void (*forward)(const fnn_layer *, const fnn_matrix *, const fnn_dropout *, fnn_activity *,
@@ -91,7 +95,7 @@ cdef extern from "fastnn.h" nogil:
         void (*backward)(const fnn_layer *, const fnn_matrix *, fnn_activation, const fnn_dropout *,
                          fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update)(fnn_layer *, const fnn_matrix *, const fnn_matrix *, int64_t, fnn_tile,
-                       const fnn_step *) noexcept nogil
+                       const fnn_step *, const fnn_coming *) noexcept nogil
         void (*squares)(const fnn_layer *, int64_t, double *) noexcept nogil
         void (*update_scaled)(fnn_layer *, fnn_tile, const fnn_step *, double) noexcept nogil
         void (*pack)(const void *, const void *, fnn_layer *) noexcept nogil

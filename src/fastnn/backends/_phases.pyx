@@ -10,7 +10,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_dropout, fnn_flag_get, fnn_layer,
+    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_coming, fnn_dropout, fnn_flag_get, fnn_layer,
     fnn_queue, fnn_queue_open, fnn_queue_take, fnn_rows, fnn_step,
 )
 
@@ -133,24 +133,26 @@ cdef void weights_phase(const training_run *run, const network_pass *net, int th
     """
     cdef int64_t to_fetch = min(share.r0 + share.fetched,
                                 min(share.end, run.n_order - next_first)) - share.r0
-    cdef int64_t n_in = net.layers[0].n_in, i, done = 0, r0 = share.r0, r1
+    cdef int64_t i, done = 0
     cdef const weight_tile *tile
     cdef fnn_queue *queue
-    cdef fnn_rows rows
+    cdef fnn_coming coming
     cdef int k
-    rows.order, rows.first = run.order, next_first
+    coming.X, coming.n_in = &net.X, net.layers[0].n_in
+    coming.rows.order, coming.rows.first = run.order, next_first
+    coming.end = share.r0
     for k in range(run.n_queues):
         queue = &run.queues[(thread + k) % run.n_queues]
         i = fnn_queue_take(queue, size)
         while i < queue.end:
             tile = &run.tiles[i]
+            coming.begin = coming.end
             if k == 0:
                 done += tile.cost
-                r1 = share.r0 + to_fetch * done // queue.cost
-                net.kernels.fetch(&net.X, rows, n_in, r0, r1)
-                r0 = max(r0, r1)
+                coming.end = max(coming.end, share.r0 + to_fetch * done // queue.cost)
             net.kernels.update(&net.layers[tile.layer], &net.activity[tile.layer].h,
-                               &net.activity[tile.layer + 1].delta, share.n, tile.part, step)
+                               &net.activity[tile.layer + 1].delta, share.n, tile.part, step,
+                               &coming)
             i = fnn_queue_take(queue, size)
 
 

@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t
 
 from fastnn.backends._first_layer cimport begin_of_share
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_barrier_arrive, fnn_barrier_await, fnn_barrier_wait, fnn_flag_get,
-    fnn_flag_set, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_tile,
+    Kernels, Memory, fnn_barrier_arrive, fnn_barrier_await, fnn_barrier_wait, fnn_coming,
+    fnn_flag_get, fnn_flag_set, fnn_kernels, fnn_layer, fnn_matrix, fnn_rows, fnn_tile,
 )
 from fastnn.backends._pass cimport BLOCK_ROWS, network_pass
 from fastnn.backends._phases cimport rows_to_fetch
@@ -216,15 +216,17 @@ cdef void update_columns(training_run *run, const own_output *output, own_column
     cdef int odd = at.steps % 2
     cdef const fnn_matrix *delta = &own.out[odd].delta
     cdef int64_t to_fetch, k
-    rows.first += at.n
-    to_fetch = min(rows_to_fetch(net), min(at.n, run.n_order - rows.first))
+    cdef fnn_coming coming
+    coming.X, coming.n_in, coming.rows = &net.X, own.layer.n_in, rows
+    coming.rows.first += at.n
+    to_fetch = min(rows_to_fetch(net), min(at.n, run.n_order - coming.rows.first))
     net.kernels.backward(&own.above, &output.out.delta, own.layer.activation, NULL,
                          &own.out[odd], 0, at.n)
     net.kernels.own_rows(&own.out[1 - odd].h, 0, at.n)
     for k in range(own.n_tiles):
-        net.kernels.fetch(&net.X, rows, own.layer.n_in, to_fetch * k // own.n_tiles,
-                          to_fetch * (k + 1) // own.n_tiles)
-        net.kernels.update(&own.layer, &output.h0, delta, at.n, own.tiles[k], &at.step)
+        coming.begin = to_fetch * k // own.n_tiles
+        coming.end = to_fetch * (k + 1) // own.n_tiles
+        net.kernels.update(&own.layer, &output.h0, delta, at.n, own.tiles[k], &at.step, &coming)
 
 
 cdef void update_first(training_run *run, const own_output *output, int thread, int size,
@@ -246,7 +248,7 @@ cdef void update_output(training_run *run, own_output *output, int thread, int s
         return
     for k in range(run.first_tile, run.n_tiles):
         kernels.update(&output.layer, &output.h1, &output.out.delta, at.n, run.tiles[k].part,
-                       &at.step)
+                       &at.step, NULL)
     for i in range(run.two.n_columns):
         if run.two.columns[i].thread % size == thread:
             follow_output(kernels, output, &run.two.columns[i])
