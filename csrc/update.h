@@ -268,6 +268,7 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     coming_rows rows = {coming ? *coming : (fnn_coming){.begin = 0, .end = 0}, NOTHING};
     const update_task u = {layer, h_in, delta, n, step, &rows};
     double by_h = 1, by_delta = 1;
+    if (!is_wide()) fetch_rest(&rows);
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)

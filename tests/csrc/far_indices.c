@@ -90,7 +90,7 @@ int main(int argc, char **argv) {
     const fnn_tile last = {panel, 1, panel, 1};
     fnn_step step = {
         .rule = FNN_MOMENTUM, .first = 1, .last = 1, .learning_rate = 1, .momentum = 0.5};
-    kernels->update(&layer, &h, &out.delta, ROWS, last, &step); /* leaves the gradient */
+    kernels->update(&layer, &h, &out.delta, ROWS, last, &step, NULL); /* leaves the gradient */
     double sums[2 * 64];
     kernels->squares(&layer, panel, sums);
     kernels->update_scaled(&layer, last, &step, 2);

@@ -34,7 +34,6 @@ static void rows_phase(network *net) {
             CALL(forward_sparse, &net->X, net->rows, dropout, &net->layers[0], dropout, &x[1], r0,
                  r1);
         } else {
-            CALL(fetch, &net->X, net->rows, net->sizes[0], r0, r1);
             CALL(gather, &net->X, net->rows, dropout, &x[0].h, r0, r1);
             CALL(forward, &net->layers[0], &x[0].h, dropout, &x[1], r0, r1);
         }
@@ -60,6 +59,7 @@ static void copy_columns(network *net) {
 static void each_tile(network *net, int k, int is_scaled) {
     const int64_t blocks = panels_of(net->sizes[k]), panels = panels_of(net->sizes[k + 1]);
     const int64_t most = net->choice % 2 ? 1 : kernels->group;
+    const fnn_coming coming = {&net->X, net->rows, net->sizes[0], 0, net->n};
     for (int64_t p = 0; p < panels; p += most) {
         for (int64_t b = 0; b < blocks; b += most) {
             const fnn_tile tile = {b, b + most < blocks ? most : blocks - b, p,
@@ -68,7 +68,7 @@ static void each_tile(network *net, int k, int is_scaled) {
                 CALL(update_scaled, &net->layers[k], tile, &net->step, 0.5);
             else
                 CALL(update, &net->layers[k], &net->x[k].h, &net->x[k + 1].delta, net->n, tile,
-                     &net->step);
+                     &net->step, &coming);
         }
     }
 }

@@ -227,7 +227,7 @@ static void one_step(fnn_layer *layers, fnn_activity *x, const fnn_dropout *drop
         for (int64_t panel = 0; panel * kernels->NR < SIZES[k + 1]; panel++)
             for (int64_t block = 0; block * kernels->NR < SIZES[k]; block++)
                 kernels->update(&layers[k], &x[k].h, &x[k + 1].delta, N,
-                                (fnn_tile){block, 1, panel, 1}, step);
+                                (fnn_tile){block, 1, panel, 1}, step, NULL);
     if (!step->update) scaled_update(layers, step);
 }
 

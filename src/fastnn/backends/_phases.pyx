@@ -10,8 +10,8 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
 from fastnn.backends._kernels cimport (
-    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_coming, fnn_dropout, fnn_flag_get, fnn_layer,
-    fnn_queue, fnn_queue_open, fnn_queue_take, fnn_rows, fnn_step,
+    Kernels, Memory, fnn_barrier_wait, fnn_columns, fnn_coming, fnn_dropout, fnn_flag_get,
+    fnn_layer, fnn_queue, fnn_queue_open, fnn_queue_take, fnn_rows, fnn_step,
 )
 
 from fastnn.backends._first_layer cimport forward_columns, join_bits, train_columns

@@ -83,8 +83,8 @@ cdef class Product:
             memset(&step, 0, sizeof(step))
             step.first = step.last = 1
             for tile, _ in self.kernels.tiles(self.m, self.n):
-                self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, tile, &step,
-                                              NULL)
+                self.kernels.table.update(&self.layer, &self.left, &self.right, self.k, tile,
+                                          &step, NULL)
 
     def result(self):
         """C, (m, n), of the last run."""
