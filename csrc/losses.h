@@ -81,8 +81,9 @@ static void elementwise(int output, const real *a, real *f, int64_t rows, int64_
     }
 }
 
-static void elementwise_output(int output, const fnn_matrix *a, const fnn_matrix *f, int64_t r0,
-                               int64_t r1) {
+/* A copy in every loss would be a hundred kilobytes of code. */
+static __attribute__((noinline)) void
+elementwise_output(int output, const fnn_matrix *a, const fnn_matrix *f, int64_t r0, int64_t r1) {
     for (int64_t p = 0; p < count_panels(a); p++)
         elementwise(output, at(a, p, r0), at(f, p, r0), r1 - r0, panel_vectors(a, p), a->ld);
 }

@@ -52,6 +52,13 @@ static ALWAYS_INLINE void take_targets(const fnn_targets *y, fnn_rows rows, int6
             out->values[c][i] = values[row_index(rows, r + i) * n_out + c];
 }
 
+/* Once for all losses that are sums over outputs: a copy in each would be tens of kilobytes. */
+static __attribute__((noinline)) void take_any_targets(const fnn_targets *y, fnn_rows rows,
+                                                       int64_t r, int count, int64_t n_out,
+                                                       narrow_targets *out) {
+    take_targets(y, rows, r, count, n_out, out);
+}
+
 /* As `total` adds the interleaved sums of one element each. Overwrites the columns. For a constant n
  * inline, then all is in registers. */
 static ALWAYS_INLINE vec total_of(vec columns[SUM_LANES], int64_t n) {
@@ -79,6 +86,12 @@ static ALWAYS_INLINE void store_losses(const fnn_targets *y, const narrow_target
     v_store(lanes, loss);
     for (int i = 0; !y->weights && i < count; i++) losses[i] = lanes[i];
     for (int i = 0; y->weights && i < count; i++) losses[i] = (double)target->weights[i] * lanes[i];
+}
+
+static __attribute__((noinline)) void store_any_losses(const fnn_targets *y,
+                                                       const narrow_targets *target, vec loss,
+                                                       int count, double *losses) {
+    store_losses(y, target, loss, count, losses);
 }
 
 /* The loss's constant for output c. */
@@ -141,7 +154,7 @@ static ALWAYS_INLINE void element_losses_of_columns(element_loss *loss, const in
     vec sums[SUM_LANES];
     narrow f;
     narrow_targets target;
-    take_targets(y, t->rows, r, count, t->n_out, &target);
+    take_any_targets(y, t->rows, r, count, t->n_out, &target);
     elementwise(y->output, a[0], f[0], t->n_out, 1, VL);
     const vec scale = scale_of(y, &target, t->inverse_n);
     for (int64_t c = 0; c < t->n_out; c++) {
@@ -151,7 +164,7 @@ static ALWAYS_INLINE void element_losses_of_columns(element_loss *loss, const in
         v_store(a[c], v_mul(dl_da, scale));
         sums[c] = l;
     }
-    store_losses(y, &target, narrow_total(sums, t->n_out), count, t->losses + r);
+    store_any_losses(y, &target, narrow_total(sums, t->n_out), count, t->losses + r);
 }
 
 /* The columns of rows r to r + count; `own` has room for them. */

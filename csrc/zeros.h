@@ -167,10 +167,14 @@ static ALWAYS_INLINE real *bytes_on(const real *x, int64_t bytes) {
     return (real *)((char *)x + bytes);
 }
 
-/* Rows r0:r1, m at once, for the bits that any of these has. m and nv are constants, and so is ld of
+static ALWAYS_INLINE vec factor(const real *p, const int by_load) {
+    return by_load ? v_set1(*p) : v_load1(p);
+}
+
+/* Rows r0:r1, m at once, for the bits that any of these has. m, nv and by_load are constants, and so is ld of
  * several panels. */
-static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_terms *t, int64_t r0,
-                                   int64_t r1) {
+static ALWAYS_INLINE void sum_rows(const int m, const int nv, const int by_load,
+                                   const nonzero_terms *t, int64_t r0, int64_t r1) {
     const int64_t ldb = nv > NV ? NR : t->ldb, ldc = nv > NV ? NR : t->ldc, cs = t->cs, rs = t->rs;
     const uint64_t *words = t->bits;
     const real *B[LARGEST_GROUP], *from[LARGEST_GROUP], *a = t->a + r0 * rs;
@@ -194,7 +198,7 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
              bits &= bits - 1) {
             const int64_t k = lowest_bit(bits), row = one_index(k * ldb * size);
             const real *ak = cs == ldb ? bytes_on(a, row) : a + k * cs;
-            const vec a0 = v_load1(ak), a1 = m == 2 ? v_load1(ak + rs) : a0;
+            const vec a0 = factor(ak, by_load), a1 = m == 2 ? factor(ak + rs, by_load) : a0;
 #pragma GCC unroll 12
             for (int v = 0; v < nv; v++) {
                 const real *b = bytes_on(B[v / NV], row) + v % NV * VL;
@@ -215,41 +219,55 @@ static ALWAYS_INLINE void sum_rows(const int m, const int nv, const nonzero_term
 }
 
 /* In pairs, but for the last row where their number is odd. */
-static ALWAYS_INLINE void sum_in_pairs(const int nv, const nonzero_terms *t, int64_t r0,
-                                       int64_t r1) {
+static ALWAYS_INLINE void sum_in_pairs(const int nv, const int by_load, const nonzero_terms *t,
+                                       int64_t r0, int64_t r1) {
     const int64_t paired = nv <= MOST_PAIRED && t->in_pairs ? (r1 - r0) / 2 * 2 : 0;
-    if (paired) sum_rows(2, nv, t, r0, r0 + paired);
-    sum_rows(1, nv, t, r0 + paired, r1);
+    if (paired) sum_rows(2, nv, by_load, t, r0, r0 + paired);
+    sum_rows(1, nv, by_load, t, r0 + paired, r1);
 }
 
 /* To fetch between a few rows, not in front of each, leaves the loop over rows its registers. */
-static ALWAYS_INLINE void sum_and_fetch(const int nv, const nonzero_terms *t, int64_t rows) {
+static ALWAYS_INLINE void sum_and_fetch(const int nv, const int by_load, const nonzero_terms *t,
+                                        int64_t rows) {
     const int64_t at_once = t->next.arrays[0] ? FETCHES_APART : rows;
     const int64_t fetched = (NR + rows - 1) / rows; /* for each row, until all are */
     for (int64_t r = 0; r < rows; r += at_once) {
         fetch_next(nv, &t->next, r * fetched, smaller(NR, (r + at_once) * fetched));
-        sum_in_pairs(nv, t, r, smaller(rows, r + at_once));
+        sum_in_pairs(nv, by_load, t, r, smaller(rows, r + at_once));
     }
 }
 
-static __attribute__((noinline)) void sum_nonzero_terms(int nv, const nonzero_terms *t,
-                                                        int64_t rows) {
+static ALWAYS_INLINE void sum_terms_of_width(int nv, const int by_load, const nonzero_terms *t,
+                                             int64_t rows) {
     switch (nv) {
-    case 1: sum_and_fetch(1, t, rows); break;
-    case 2: sum_and_fetch(2, t, rows); break;
-    case 3: sum_and_fetch(3, t, rows); break;
-    case 4: sum_and_fetch(4, t, rows); break;
-    case 5: sum_and_fetch(5, t, rows); break;
-    case 6: sum_and_fetch(6, t, rows); break;
-    case 7: sum_and_fetch(7, t, rows); break;
-    case 8: sum_and_fetch(8, t, rows); break;
-    case 9: sum_and_fetch(9, t, rows); break;
+    case 1: sum_and_fetch(1, by_load, t, rows); break;
+    case 2: sum_and_fetch(2, by_load, t, rows); break;
+    case 3: sum_and_fetch(3, by_load, t, rows); break;
+    case 4: sum_and_fetch(4, by_load, t, rows); break;
+    case 5: sum_and_fetch(5, by_load, t, rows); break;
+    case 6: sum_and_fetch(6, by_load, t, rows); break;
+    case 7: sum_and_fetch(7, by_load, t, rows); break;
+    case 8: sum_and_fetch(8, by_load, t, rows); break;
+    case 9: sum_and_fetch(9, by_load, t, rows); break;
 #if !defined(FNN_NEON)
-    case 10: sum_and_fetch(10, t, rows); break;
-    case 11: sum_and_fetch(11, t, rows); break;
-    case 12: sum_and_fetch(12, t, rows); break;
+    case 10: sum_and_fetch(10, by_load, t, rows); break;
+    case 11: sum_and_fetch(11, by_load, t, rows); break;
+    case 12: sum_and_fetch(12, by_load, t, rows); break;
 #endif
     }
+}
+
+/* A wide core's units for multiply-adds are also the one that takes a factor out of a general register. */
+static __attribute__((noinline)) void sum_terms_on_wide_core(int nv, const nonzero_terms *t,
+                                                             int64_t rows) {
+    sum_terms_of_width(nv, 1, t, rows);
+}
+static __attribute__((noinline)) void sum_nonzero_terms(int nv, const nonzero_terms *t,
+                                                        int64_t rows) {
+    if (is_wide())
+        sum_terms_on_wide_core(nv, t, rows);
+    else
+        sum_terms_of_width(nv, 0, t, rows);
 }
 
 static const real zero_row[NR] = {0};
