@@ -32,8 +32,7 @@ static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int lo
             __builtin_prefetch(line, 0, 2);
 }
 
-/* Lines of cache from `begin` to `end`, which are to be fetched, since they may lie in another core's cache, or in
- * none: one for every k of a tile. */
+/* Lines of cache from `begin` to `end` that are to be fetched: they may lie in another core's cache, or in none. */
 typedef struct {
     const real *begin, *end;
 } fetched;
