@@ -35,12 +35,12 @@ typedef struct {
     int64_t rs, cs, span, jump;
 } broadcast_operand;
 
-/* The streamed operand: row k at data + k * ld. Meanwhile what is read or written next is fetched, and rows that a
- * later step gathers. */
+/* The streamed operand: row k at data + k * ld. Meanwhile what comes next is fetched: in products of rows to be read,
+ * in those of columns to be written, and in these rows that a later step gathers, too. */
 typedef struct {
     const real *data;
     int64_t ld;
-    fetched to_read, to_write, coming;
+    fetched next, coming;
 } streamed_operand;
 
 /* What becomes of the sums: C, or, where W, which lies as C does, is not NULL, W -= learning_rate sums. */
@@ -72,19 +72,18 @@ static ALWAYS_INLINE void accumulate(vec *sum, vec a, vec b) {
 #endif
 }
 
-/* Beside a turn of `count` k, which leaves k more: a line for each of what is needed soonest; of a later step's rows
+/* Beside a turn of `count` k, k being left with it: a line for each of what is needed next; of a later step's rows
  * one in every second turn, since lines from afar hold the buffers that A's and B's own come through. */
 static ALWAYS_INLINE void fetch_next_lines(const int step, streamed_operand *B, const int count,
                                            int64_t k) {
-    if (step != 1 && B->to_write.begin < B->to_write.end) {
+    if (B->next.begin < B->next.end) {
 #pragma GCC unroll 4
-        for (int i = 0; i < count; i++) __builtin_prefetch(B->to_write.begin + i * LINE, 1, 3);
-        B->to_write.begin += count * LINE;
-    }
-    if (step == 1 && B->to_read.begin < B->to_read.end) {
-#pragma GCC unroll 4
-        for (int i = 0; i < count; i++) __builtin_prefetch(B->to_read.begin + i * LINE, 0, 2);
-        B->to_read.begin += count * LINE;
+        for (int i = 0; i < count; i++)
+            if (step == 1)
+                __builtin_prefetch(B->next.begin + i * LINE, 0, 2);
+            else
+                __builtin_prefetch(B->next.begin + i * LINE, 1, 3);
+        B->next.begin += count * LINE;
     }
     if (step != 1 && B->coming.begin < B->coming.end && k & UNROLLED) {
         __builtin_prefetch(B->coming.begin, 0, 2);
@@ -214,7 +213,7 @@ static ALWAYS_INLINE int64_t whole_tiles(const int m, const int nv, const int st
         t->A.data += m * (apart ? apart : t->A.rs);
         t->C += m * t->ldc;
         if (t->down.W) t->down.W += m * t->ldc;
-        t->B.to_read.begin += t->K * LINE, t->B.to_write.begin += t->K * LINE;
+        t->B.next.begin += t->K * LINE;
         if (t->coming) t->B.coming = pass_on(t->coming, coming_lines(t->K) * LINE);
     }
     return rows;
@@ -263,7 +262,6 @@ static __attribute__((noinline)) void tiles_of_rows(int nv, int64_t rows, broadc
                                                     int64_t ldc, enum start start,
                                                     const real *bias) {
     A.cs = 1;
-    B.to_write = B.coming = NOTHING;
     tiles(nv, 1, rows, &(panel_product){A, K, B, C, ldc, start, bias, STORED, NULL});
 }
 
@@ -276,7 +274,6 @@ static __attribute__((noinline)) void tiles_of_columns(int nv, int64_t rows, bro
                                                        coming_rows *coming) {
     A.rs = 1;
     A.span = K;
-    B.to_read = NOTHING;
     B.coming = coming ? pass_on(coming, 0) : NOTHING;
     tiles(nv, NR, rows, &(panel_product){A, K, B, C, ldc, start, bias, down, coming});
 }
@@ -305,7 +302,7 @@ static ALWAYS_INLINE broadcast_operand rows_of(const fnn_matrix *A, int64_t r0) 
 }
 
 /* C[r0:r1] = A B, summed over K rows of B; a bias, if any, is row K of B and starts the sums. Meanwhile panel after
- * panel of B is fetched to be read, and during the last one `next`. */
+ * panel of B is fetched, and during the last one `next`. */
 static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int64_t K, int has_bias,
                                   const fnn_matrix *C, int64_t r0, int64_t r1, fetched next,
                                   finish_panel *finish, const void *context) {
@@ -317,7 +314,7 @@ static ALWAYS_INLINE void product(broadcast_operand A, const fnn_matrix *B, int6
         enum start start = k0 ? FROM_C : has_bias ? FROM_BIAS : FROM_ZERO;
         for (int64_t p = 0; p <= last; p++) {
             streamed_operand b = {at(B, p, k0), B->ld, next, NOTHING};
-            if (p < last) b.to_read = (fetched){at(B, p + 1, k0), at(B, p + 1, k0 + rows)};
+            if (p < last) b.next = (fetched){at(B, p + 1, k0), at(B, p + 1, k0 + rows)};
             A.data = first + k0 / A.span * A.jump + k0 % A.span;
             tiles_of_rows(panel_vectors(C, p), r1 - r0, A, rows, b, at(C, p, r0), C->ld, start,
                           at(B, p, K));

@@ -78,7 +78,7 @@ static void sum_columns(const update_task *u, const real *a, int64_t cs, int64_t
     do {
         const int64_t K = smaller(size, u->n - k0);
         tiles_of_columns(nv, count, (broadcast_operand){a + k0 * cs, 1, cs, K, 0}, K,
-                         (streamed_operand){at(B, panel, k0), B->ld, NOTHING, k0 ? NOTHING : next},
+                         (streamed_operand){at(B, panel, k0), B->ld, k0 ? NOTHING : next, NOTHING},
                          g, ld, k0 ? FROM_C : start_of(u), NULL, k0 + K == u->n ? down : STORED,
                          coming);
     } while ((k0 += size) < u->n);
@@ -268,7 +268,7 @@ static void update(fnn_layer *layer, const fnn_matrix *h_in, const fnn_matrix *d
     coming_rows rows = {coming ? *coming : (fnn_coming){.begin = 0, .end = 0}, NOTHING};
     const update_task u = {layer, h_in, delta, n, step, &rows};
     double by_h = 1, by_delta = 1;
-    if (!is_wide()) fetch_rest(&rows);
+    if (!is_wide()) fetch_rest(&rows); /* else in passing, and what is then left */
     if (h_in->nonzero && delta->cols >= LEAST_COLUMNS)
         by_h = without_zeros(h_in, tile.block, tile.n_blocks, n);
     if (delta->nonzero && h_in->cols >= LEAST_COLUMNS)
