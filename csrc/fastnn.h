@@ -211,6 +211,8 @@ typedef struct {
     double (*multiply_adds)(int64_t n);
     /* One activation on n numbers, h = g(a) and dh = g'(a), for tests. */
     void (*activate)(int activation, const void *a, void *h, void *dh, int64_t n);
+    /* sqrt of n numbers, as the optimizers take it, for tests. */
+    void (*square_roots)(const void *x, void *y, int64_t n);
     /* forward for row 0 alone and panels p0:p1 of the output. */
     void (*forward_row)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
                         int64_t p0, int64_t p1);

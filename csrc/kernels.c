@@ -308,6 +308,13 @@ static void activate(int kind, const void *a, void *h, void *dh, int64_t n) {
     }
 }
 
+static void square_roots(const void *x, void *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += VL) {
+        const int lanes = (int)smaller(VL, n - i);
+        v_store_n((real *)y + i, root(v_load_n((const real *)x + i, lanes)), lanes);
+    }
+}
+
 const fnn_kernels FNN_TABLE = {
     VL,
     MR,
@@ -329,6 +336,7 @@ const fnn_kernels FNN_TABLE = {
     penalty,
     multiply_adds,
     activate,
+    square_roots,
     forward_row,
     forward_lanes,
     SMALL_ROWS,

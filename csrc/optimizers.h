@@ -39,6 +39,24 @@ static ALWAYS_INLINE vec mean_square(const step_vectors *s, vec v, vec g) {
     return v_fma(s->beta2, v, v_mul(v_mul(s->one_minus_beta2, g), g));
 }
 
+/* The square root as v_sqrt rounds it. On a wide core the divider takes longer for it than all else of an optimizer but
+ * the quotient, so there it comes from multiply-adds: an estimate, a Newton step, and the correction that rounds
+ * (Markstein, IBM Journal of Research and Development 34, 1990). What is subtracted in it has to be exact: where that
+ * might underflow or overflow, v_sqrt. */
+static ALWAYS_INLINE vec root(vec x) {
+#if defined(FNN_AVX512) && !defined(FNN_F64)
+    const mask zero = v_equal(x, v_set1(0));
+    const mask usual = v_less(v_set1(0x1p-96f), x) & v_less(x, v_set1(0x1p96f));
+    if (fnn_wide_core && v_all(zero | usual)) {
+        const vec half = v_set1(0.5f), estimate = v_inverse_root(x);
+        const vec g = v_mul(x, estimate), h = v_mul(half, estimate), e = v_fnma(g, h, half);
+        const vec near = v_fma(g, e, g);
+        return v_select(zero, x, v_fma(v_fnma(near, near, x), v_fma(h, e, h), near));
+    }
+#endif
+    return v_sqrt(x);
+}
+
 /* p and q are the state: NULL where the optimizer keeps none. */
 typedef void rule(const step_vectors *s, real *W, real *p, real *q, vec g);
 
@@ -64,7 +82,7 @@ static ALWAYS_INLINE void nesterov(const step_vectors *s, real *W, real *buf, re
 static ALWAYS_INLINE void adagrad(const step_vectors *s, real *W, real *v, real *q, vec g) {
     const vec sum = v_fma(g, g, v_load(v));
     v_store(v, sum);
-    descend(s, W, v_div(g, v_add(v_sqrt(sum), s->eps)));
+    descend(s, W, v_div(g, v_add(root(sum), s->eps)));
 }
 
 /* Tieleman and Hinton (2012): v is the running mean of g^2;
@@ -72,7 +90,7 @@ static ALWAYS_INLINE void adagrad(const step_vectors *s, real *W, real *v, real 
 static ALWAYS_INLINE void rmsprop(const step_vectors *s, real *W, real *v, real *q, vec g) {
     const vec v_new = mean_square(s, v_load(v), g);
     v_store(v, v_new);
-    descend(s, W, v_div(g, v_add(v_sqrt(v_new), s->eps)));
+    descend(s, W, v_div(g, v_add(root(v_new), s->eps)));
 }
 
 /* The same with that quotient for momentum's g. */
@@ -80,7 +98,7 @@ static ALWAYS_INLINE void rmsprop_momentum(const step_vectors *s, real *W, real 
                                            vec g) {
     const vec v_new = mean_square(s, v_load(v), g);
     v_store(v, v_new);
-    momentum(s, W, buf, NULL, v_div(g, v_add(v_sqrt(v_new), s->eps)));
+    momentum(s, W, buf, NULL, v_div(g, v_add(root(v_new), s->eps)));
 }
 
 /* Kingma and Ba (2015), algorithm 1: m and v are running means of g and g^2;
@@ -91,7 +109,7 @@ static ALWAYS_INLINE void adam(const step_vectors *s, real *W, real *m, real *v,
     const vec v_new = mean_square(s, v_load(v), g);
     v_store(m, m_new);
     v_store(v, v_new);
-    descend(s, W, v_div(m_new, v_fma(v_sqrt(v_new), s->inverse_root, s->eps)));
+    descend(s, W, v_div(m_new, v_fma(root(v_new), s->inverse_root, s->eps)));
 }
 
 /* Chen et al. (2023):  W -= learning_rate sign(beta1 m + (1 - beta1) g), the sign of a NaN being

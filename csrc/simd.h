@@ -14,6 +14,7 @@
  *   v_zip_lo(a, b) = a0 b0 a1 b1 ..., the first half of the interleaved lanes; v_zip_hi the second;
  *   v_exchange(v, n): lane i gets lane i ^ n, n a constant power of two below VL;
  *   w_exchange(w, n): the same for words, n below LANES;
+ *   v_inverse_root(x): 1 / sqrt(x) to 14 bits, not the same ones everywhere, of AVX-512's floats alone;
  *   v_nonzero(v): bit i says whether lane i is not zero (a NaN is not);
  *   v_load1(p): v_set1(*p), where vectors' loads are what there are most of;
  *   v_load_once(p): v_load(p), for more than one use;

@@ -93,6 +93,9 @@ static ALWAYS_INLINE vec v_sub(vec a, vec b) { return W(sub)(a, b); }
 static ALWAYS_INLINE vec v_mul(vec a, vec b) { return W(mul)(a, b); }
 static ALWAYS_INLINE vec v_div(vec a, vec b) { return W(div)(a, b); }
 static ALWAYS_INLINE vec v_sqrt(vec a) { return W(sqrt)(a); }
+#ifndef FNN_F64
+static ALWAYS_INLINE vec v_inverse_root(vec a) { return _mm512_rsqrt14_ps(a); }
+#endif
 static ALWAYS_INLINE vec v_max(vec a, vec b) { return W(max)(a, b); }
 static ALWAYS_INLINE vec v_min(vec a, vec b) { return W(min)(a, b); }
 static ALWAYS_INLINE vec v_fma(vec a, vec b, vec c) { return W(fmadd)(a, b, c); }

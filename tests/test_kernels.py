@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.backends import _cython, _numpy_activations
+from fastnn.backends import _cython, _kernels, _numpy_activations
 from fastnn.network import ACTIVATIONS, DTYPES
 
 ISAS = fastnn.available_isas()
@@ -150,6 +150,49 @@ def test_activations_have_the_same_bits_on_every_instruction_set(name, dtype):
     results = [np.stack(_cython.activate(name, a, isa)) for isa in ISAS]
     for one, other in itertools.pairwise(results):
         assert one.tobytes() == other.tobytes()
+
+
+def floats_to_root(dtype):
+    """Every float32 from 1 to 4, there and where multiply-adds begin to underflow or overflow: a
+    factor of 4 changes no digit of a root. Any others, by their bits; and the special ones.
+    """
+    kind = np.dtype(dtype)
+    bits = np.random.default_rng(0).integers(0, 2 ** (8 * kind.itemsize - 1), 100_000)
+    special = [
+        0.0,
+        -0.0,
+        math.inf,
+        math.nan,
+        -1.0,
+        kind.type(np.finfo(kind).tiny) / 2,
+        2.0**-96,
+        2.0**96,
+    ]
+    yield bits.astype(f"u{kind.itemsize}").view(kind)
+    for x in special:  # beside usual ones, and alone in its vector
+        yield np.array([x] + 40 * [2.0] + 40 * [x], kind)
+    if dtype == "float32":
+        mantissas = np.arange(2**24, dtype=np.uint32) + np.float32(1).view(np.uint32)
+        for scale in (1.0, 2.0**-96, 2.0**94, 2.0**-98):
+            yield mantissas.view(kind) * kind.type(scale)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", ISAS)
+def test_optimizers_take_roots_rounded_correctly(isa, dtype, wide):
+    """As IEEE 754 has them, and so NumPy, whichever way a core takes them."""
+    before = _kernels.set_wide_core(wide)
+    try:
+        for x in floats_to_root(dtype):
+            with np.errstate(invalid="ignore"):
+                expected = np.sqrt(x)
+            y = _cython.square_roots(x, isa)
+            same = (y.view(f"u{y.itemsize}") == expected.view(f"u{y.itemsize}")) | np.isnan(y)
+            assert same.all()
+            assert np.array_equal(np.isnan(y), np.isnan(expected))
+    finally:
+        _kernels.set_wide_core(before)
 
 
 def test_an_unknown_product_or_instruction_set_is_refused():

@@ -63,6 +63,13 @@ static ALWAYS_INLINE vec v_sqrt(vec a) {
     EACH_LANE a[i] = REAL(sqrt)(a[i]);
     return a;
 }
+#ifndef FNN_F64
+static ALWAYS_INLINE vec v_inverse_root(vec a) {
+    vec out;
+    EACH_LANE out[i] = 1 / sqrtf(a[i]);
+    return out;
+}
+#endif
 static ALWAYS_INLINE vec v_max(vec a, vec b) {
     EACH_LANE b[i] = a[i] > b[i] ? a[i] : b[i];
     return b;

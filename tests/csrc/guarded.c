@@ -162,6 +162,8 @@ static void activate(int64_t n) {
         add_to_hash(h, (size_t)n * item);
         add_to_hash(slope, (size_t)n * item);
     }
+    CALL(square_roots, a, h, n);
+    add_to_hash(h, (size_t)n * item);
 }
 
 static void shuffle(int64_t n) {

@@ -21,12 +21,13 @@ from fastnn.backends._two_layers cimport FLOPS_PER_THREAD_APART, TwoLayers, goes
 
 from fastnn.backends import MANY
 from fastnn.backends._kernels import available_isas
-from fastnn.backends._probes import Product, activate, fma_peak, round_trip
+from fastnn.backends._probes import Product, activate, fma_peak, round_trip, square_roots
 from fastnn.backends.team_size import TeamSize
 from fastnn.optimizers import RULES
 from fastnn.sparse import CSR
 
-__all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak", "round_trip"]
+__all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak", "round_trip",
+           "square_roots"]
 
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into

@@ -106,6 +106,7 @@ cdef extern from "fastnn.h" nogil:
         double (*penalty)(const fnn_layer *, double, double) noexcept nogil
         double (*multiply_adds)(int64_t) noexcept nogil
         void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
+        void (*square_roots)(const void *, void *, int64_t) noexcept nogil
         void (*forward_row)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
                             int64_t) noexcept nogil
         int (*forward_lanes)(const fnn_layer *, int, int, const fnn_input *, fnn_rows, int64_t,

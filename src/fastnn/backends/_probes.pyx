@@ -101,6 +101,19 @@ cdef class Product:
         return C
 
 
+def square_roots(x, isa=None):
+    """sqrt(x) as the optimizers take it, for a 1-D float32 or float64 array."""
+    cdef Kernels kernels = Kernels(x.dtype, isa)
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    cdef void *x_at = address(x)
+    cdef void *y_at = address(y)
+    cdef int64_t n = x.size
+    with nogil:
+        kernels.table.square_roots(x_at, y_at, n)
+    return y
+
+
 def activate(name, a, isa=None):
     """h = g(a) and g'(a) of an activation by name, for a 1-D float32 or float64 array."""
     cdef Kernels kernels = Kernels(a.dtype, isa)
