@@ -97,7 +97,7 @@ class TeamSize:
         is_new_crowd = self._crowded >= 2 and not self._stays_in_crowd
         has_changed = self._note_place(barrier_seconds) or is_new_crowd
         if self._present != self._chosen:
-            self._end_trial()
+            self._judge_trial()
         elif self._chosen + 1 < len(self.sizes) and (
             has_changed or (self._chosen == 0 and self._may_try_smaller())
         ):
@@ -133,7 +133,8 @@ class TeamSize:
         patience = calls * self._shortest_call  # a call cannot be shorter than one step
         return self._trained > max(self._wait, patience)
 
-    def _end_trial(self) -> None:
+    def _judge_trial(self) -> None:
+        """End it, unless more calls are to confirm what it has won."""
         larger = min(self._present, self._chosen)
         self._stays_in_crowd = self._in_crowd and self._present > self._chosen
         if self._speed(self._present) > self._speed(self._chosen):
