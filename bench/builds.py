@@ -13,23 +13,19 @@ from pathlib import Path
 
 from bench import machine
 from bench.networks import IMAGES, ROWS, Case, cases_named
-from bench.rounds import Player, fastest
+from bench.rounds import Player, begin, demand_all
 from bench.tables import count, markdown
 
 
 def measured(case: Case, players: list[Player], rounds: int, seconds: float) -> list[str]:
     """One line of the table."""
-    for player in players:
-        player.take_row(case)
-        fastest([player], seconds)
+    begin(case, players, seconds)
     peak, trip = machine.fma_peak(machine.n_cores()), machine.round_trip()
     rates: list[list[float]] = [[] for _ in players]
     for _ in range(rounds):
         for player, own in zip(players, rates, strict=True):
             own.append(player.turn(seconds))
-    for player in players:
-        if player.gap:
-            raise SystemExit(f"{case.name}: {player.gap}")
+    demand_all(case, players)
     first, *others = rates
     ratios = [[a / b for a, b in zip(own, first, strict=True)] for own in others]
     cells = [f"{statistics.median(r):.3f} ({min(r):.3f} to {max(r):.3f})" for r in ratios]

@@ -173,6 +173,20 @@ def fastest(players: list[Player], seconds: float) -> Player:
     return max(near, key=lambda player: rates[player])
 
 
+def begin(case: Case, players: list[Player], seconds: float) -> None:
+    """Has all take the row and warms them up, one by one."""
+    for player in players:
+        player.take_row(case)
+        fastest([player], seconds)
+
+
+def demand_all(case: Case, players: list[Player]) -> None:
+    """Ends the program where one has failed at the row."""
+    for player in players:
+        if player.gap:
+            raise SystemExit(f"{case.name}: {player.gap}")
+
+
 def compared(own: list[Player], peer: Peer, case: Case) -> list[Player]:
     """The players of a peer that are to find out the best number of threads.
 

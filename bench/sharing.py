@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bench import machine
 from bench.networks import IMAGES, ROWS, Case, cases_named
-from bench.rounds import PAUSE_SECONDS, Player, fastest
+from bench.rounds import PAUSE_SECONDS, Player, begin, demand_all
 from bench.tables import count, markdown, percent
 
 
@@ -33,18 +33,14 @@ def measured(
 ) -> list[str]:
     """One line of the table."""
     players = [*alone, team]
-    for player in players:
-        player.take_row(case)
-        fastest([player], seconds)
+    begin(case, players, seconds)
     peaks = machine.fma_peak(1), machine.fma_peak(len(alone))
     one, apart, shared = [], [], []
     for _ in range(rounds):
         one.append(alone[0].turn(seconds))
         apart.append(together(alone, seconds))
         shared.append(team.turn(seconds))
-    for player in players:
-        if player.gap:
-            raise SystemExit(f"{case.name}: {player.gap}")
+    demand_all(case, players)
     cells = [case.name]
     for rates, peak in ((one, peaks[0]), (apart, peaks[1]), (shared, peaks[1])):
         rate = statistics.median(rates)

@@ -47,7 +47,7 @@ static ALWAYS_INLINE vec root(vec x) {
 #if defined(FNN_AVX512) && !defined(FNN_F64)
     const mask zero = v_equal(x, v_set1(0));
     const mask usual = v_less(v_set1(0x1p-96f), x) & v_less(x, v_set1(0x1p96f));
-    if (fnn_wide_core && v_all(zero | usual)) {
+    if (is_wide() && v_all(zero | usual)) {
         const vec half = v_set1(0.5f), estimate = v_inverse_root(x);
         const vec g = v_mul(x, estimate), h = v_mul(half, estimate), e = v_fnma(g, h, half);
         const vec near = v_fma(g, e, g);

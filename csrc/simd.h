@@ -59,4 +59,13 @@ typedef int32_t real_bits;
 #include "simd_scalar.h"
 #endif
 
+/* Whether this is one of AVX-512's wide cores, as fastnn.h has it. */
+static ALWAYS_INLINE int is_wide(void) {
+#if defined(FNN_AVX512)
+    return fnn_wide_core;
+#else
+    return 0;
+#endif
+}
+
 #endif

@@ -30,13 +30,6 @@ enum { MOST_PAIRED = 0 };
 /* Up to this share of what two columns have together, in either, they go in pairs. */
 static const double ALIKE = 0.62;
 
-static ALWAYS_INLINE int is_wide(void) {
-#if defined(FNN_AVX512)
-    return fnn_wide_core;
-#else
-    return 0;
-#endif
-}
 static int usual_group(void) {
 #if defined(FNN_AVX512)
     return is_wide() ? MOST_IN_GROUP : MOST_IN_GROUP - 1;

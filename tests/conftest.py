@@ -49,6 +49,16 @@ def use_engine(name: str, environment: pytest.MonkeyPatch) -> str:
     return backend
 
 
+@pytest.fixture(params=[False, True], ids=["narrow", "wide"])
+def core(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both kinds of core, whatever this one is."""
+    from fastnn.backends import _kernels
+
+    before = _kernels.set_wide_core(request.param)
+    yield
+    _kernels.set_wide_core(before)
+
+
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[pytest.MonkeyPatch]:
     """No settings from outside; what a test sets here is undone.

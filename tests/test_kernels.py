@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.backends import _cython, _kernels, _numpy_activations
+from fastnn.backends import _cython, _numpy_activations
 from fastnn.network import ACTIVATIONS, DTYPES
 
 ISAS = fastnn.available_isas()
@@ -177,22 +177,18 @@ def floats_to_root(dtype):
             yield mantissas.view(kind) * kind.type(scale)
 
 
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.usefixtures("core")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", ISAS)
-def test_optimizers_take_roots_rounded_correctly(isa, dtype, wide):
+def test_optimizers_take_roots_rounded_correctly(isa, dtype):
     """As IEEE 754 has them, and so NumPy, whichever way a core takes them."""
-    before = _kernels.set_wide_core(wide)
-    try:
-        for x in floats_to_root(dtype):
-            with np.errstate(invalid="ignore"):
-                expected = np.sqrt(x)
-            y = _cython.square_roots(x, isa)
-            same = (y.view(f"u{y.itemsize}") == expected.view(f"u{y.itemsize}")) | np.isnan(y)
-            assert same.all()
-            assert np.array_equal(np.isnan(y), np.isnan(expected))
-    finally:
-        _kernels.set_wide_core(before)
+    for x in floats_to_root(dtype):
+        with np.errstate(invalid="ignore"):
+            expected = np.sqrt(x)
+        y = _cython.square_roots(x, isa)
+        same = (y.view(f"u{y.itemsize}") == expected.view(f"u{y.itemsize}")) | np.isnan(y)
+        assert same.all()
+        assert np.array_equal(np.isnan(y), np.isnan(expected))
 
 
 def test_an_unknown_product_or_instruction_set_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn.backends import _cython, _kernels
+from fastnn.backends import _cython
 from fastnn.network import ACTIVATIONS, DTYPES
 
 ISAS = fastnn.available_isas()
@@ -15,12 +15,8 @@ SIZES = (1, 7, 12, 24, 47, 48, 49, 63, 64, 65, 97, 128, 145, 200)
 SHARES_OF_ZEROS = (0.0, 0.3, 0.5, 0.9, 1.0)
 
 
-@pytest.fixture(params=[False, True], ids=["narrow", "wide"], autouse=True)
-def core(request):
-    """Both kinds of core, which differ in what they sum together and in which zeros they keep."""
-    before = _kernels.set_wide_core(request.param)
-    yield
-    _kernels.set_wide_core(before)
+# The kinds of core differ in what they sum together and in which zeros they keep.
+pytestmark = pytest.mark.usefixtures("core")
 
 
 def with_zeros(rng, shape, dtype, share, alike=1):

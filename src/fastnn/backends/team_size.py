@@ -102,8 +102,7 @@ class TeamSize:
             has_changed or (self._chosen == 0 and self._may_try_smaller())
         ):
             if has_changed:  # what was before does not count
-                self._done[self._chosen].clear()
-                self._done[self._chosen].append((rows, seconds))
+                self._done[self._chosen] = deque([(rows, seconds)], REMEMBERED)
             self._in_crowd = self._crowded >= 2
             self._begin_trial(self._chosen + 1)
 
@@ -136,13 +135,13 @@ class TeamSize:
     def _judge_trial(self) -> None:
         """End it, unless more calls are to confirm what it has won."""
         larger = min(self._present, self._chosen)
-        self._stays_in_crowd = self._in_crowd and self._present > self._chosen
         if self._speed(self._present) > self._speed(self._chosen):
             if self._in_crowd and len(self._done[self._present]) < CALLS_IN_CROWD:
                 return
-            self._chosen, self._wait = self._present, SHORTEST_WAIT
             self._stays_in_crowd = False
+            self._chosen, self._wait = self._present, SHORTEST_WAIT
         else:
+            self._stays_in_crowd = self._in_crowd and self._present > self._chosen
             self._present, self._wait = self._chosen, min(2 * self._wait, LONGEST_WAIT)
         if self._chosen == larger:
             self._slowest_barrier = max(self._slowest_barrier, SLOWER * self._barrier)
