@@ -9,6 +9,7 @@ force instruction sets.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,6 +48,12 @@ def use_engine(name: str, environment: pytest.MonkeyPatch) -> str:
     if isa:
         environment.setenv("FASTNN_ISA", isa)
     return backend
+
+
+@pytest.fixture(params=["zlib", "isal.isal_zlib"])
+def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both readers of gzip, whichever the loaders take."""
+    monkeypatch.setattr(fastnn.datasets, "zlib", importlib.import_module(request.param))
 
 
 @pytest.fixture(params=[False, True], ids=["narrow", "wide"])

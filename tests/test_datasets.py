@@ -13,6 +13,8 @@ from test_idx import idx_bytes
 
 from fastnn import datasets
 
+pytestmark = pytest.mark.usefixtures("inflater")
+
 LOADERS = {"mnist": datasets.load_mnist, "fashion-mnist": datasets.load_fashion_mnist}
 
 
