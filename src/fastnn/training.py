@@ -122,6 +122,8 @@ class Training:
         self.n_entered = self.first_step = 0
         # Whether the engine's parameters may be taken when an exception ends the training.
         self.sound = True
+        # What finite_parameters returns: new memory at every epoch's end would take as long again.
+        self._flat = np.empty(net.network.n_parameters, dtype=net.network.dtype)
 
     def fit(self, resume: Path | None = None) -> History:
         """Train, from a checkpoint on if there is one; returns the history."""
@@ -315,10 +317,10 @@ class Training:
         return flat
 
     def finite_parameters(self) -> Array:
-        flat = np.empty(self.net.network.n_parameters, dtype=self.net.network.dtype)
-        if not self.engine.get_parameters(flat):
+        """Those in training, until the next call; DivergenceError if they are not finite."""
+        if not self.engine.get_parameters(self._flat):
             self._diverged()
-        return flat
+        return self._flat
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint."""

@@ -32,12 +32,12 @@ __all__ = ["Engine", "Product", "activate", "available_isas", "fma_peak", "round
 # A large batch is taken in parts, so that the memory of a step does not grow with the batch and a
 # call can end within a step: parts of PART_ROWS, of more where their activities still fit into
 # PART_BYTES, about the second-level cache, of fewer where that is more than PART_FLOPS of work, a
-# tenth of a second or two. Fewer than LEAST_PART_ROWS would cost speed. Of a sparse X, as few as
-# have PART_ELEMENTS at most.
+# quarter of a second or half of one: every part reads all weights twice and the sums of dW once.
+# Fewer than LEAST_PART_ROWS would cost speed. Of a sparse X, as few as have PART_ELEMENTS at most.
 cdef int64_t PART_ROWS = 1024
 cdef int64_t LEAST_PART_ROWS = 256
 cdef int64_t PART_BYTES = 2 << 20
-cdef double PART_FLOPS = 3e10
+cdef double PART_FLOPS = 1.2e11
 cdef int64_t PART_ELEMENTS = 1 << 22
 # A first layer of fewer weights is not worth the narrow tiles of columns that begin within a panel.
 cdef int64_t LEAST_BY_COLUMNS = 1 << 15
