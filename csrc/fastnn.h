@@ -213,9 +213,9 @@ typedef struct {
     void (*activate)(int activation, const void *a, void *h, void *dh, int64_t n);
     /* sqrt of n numbers, as the optimizers take it, for tests. */
     void (*square_roots)(const void *x, void *y, int64_t n);
-    /* forward for row 0 alone and panels p0:p1 of the output. */
-    void (*forward_row)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
-                        int64_t p0, int64_t p1);
+    /* forward for rows 0:n and panels p0:p1 of the output. */
+    void (*forward_panels)(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
+                           int64_t n, int64_t p0, int64_t p1);
     /* f (r1 - r0, n_out), row-major, of a whole network of narrow layers; returns 0 if a row holds
      * a NaN or an infinity. scratch: NR reals for every neuron of every layer, inputs included. */
     int (*forward_lanes)(const fnn_layer *layers, int n_layers, int output, const fnn_input *X,
@@ -231,10 +231,16 @@ typedef struct {
                       const fnn_targets *y, fnn_rows rows, int64_t n, double inverse_n,
                       int64_t n_next, const fnn_step *step, double *losses);
     void (*small_close)(fnn_layer *layers, int n_layers, const fnn_targets *y);
-    /* gather and forward for an X that needs no gathering, without a copy of it: other types and
-     * strides do, and so does one with many zeros, where zeros are to be left out. */
+    /* Whether X needs no gathering: other types and strides do, and so do rows with many zeros, where zeros are to
+     * be left out. */
+    int (*is_in_place)(const fnn_input *X, fnn_rows rows, const fnn_layer *layer, int skip_zeros,
+                       int64_t r0, int64_t r1);
+    /* gather and forward for such rows, without a copy of them. */
     int (*forward_in_place)(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
                             fnn_activity *out, int skip_zeros, int64_t r0, int64_t r1);
+    /* gather and forward_panels for rows that are known to be in place. */
+    int (*panels_in_place)(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                           fnn_activity *out, int64_t n, int64_t p0, int64_t p1);
     /* gather and forward for a sparse X. */
     int (*forward_sparse)(const fnn_input *X, fnn_rows rows, const fnn_dropout *input_dropout,
                           const fnn_layer *layer, const fnn_dropout *dropout, fnn_activity *out,

@@ -54,24 +54,28 @@ static ALWAYS_INLINE void finish_in_place(const void *context, int64_t p, int64_
 
 static ALWAYS_INLINE int is_finite(vec bad) { return v_all(v_less(bad, v_set1(1))); }
 
-/* Few rows at a time: X passes through the cache once. It is looked at itself only where sums are not finite: W may
- * be to blame. */
-static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
-                            fnn_activity *out, int skip_zeros, int64_t r0, int64_t r1) {
-    const fnn_matrix *W = &layer->W, *a = out->a.data ? &out->a : &out->h;
+/* Whether X may be multiplied where it lies: other types and strides are not, nor are rows with many zeros, where
+ * these are to be left out. */
+static int is_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer, int skip_zeros,
+                       int64_t r0, int64_t r1) {
+    const int64_t rs = X->row_stride / (int64_t)sizeof(real);
+    if (!lies_in_place(X, rows)) return 0;
+    const real *x = (const real *)X->data + (rows.first + r0) * rs;
+    return !skip_zeros || !(density_in_place(x, rs, r1 - r0, layer->n_in) < few_enough(&layer->W));
+}
+
+/* `together` rows at a time. X is looked at itself only where sums are not finite: W may be to blame. */
+static int rows_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                         fnn_activity *out, int64_t together, int64_t r0, int64_t r1) {
+    const fnn_matrix *a = out->a.data ? &out->a : &out->h;
     vec suspicious = v_set1(0), bad = v_set1(0);
     const in_place_context context = {{layer->activation, NULL, out}, a, &suspicious};
     const int64_t K = layer->n_in, rs = X->row_stride / (int64_t)sizeof(real);
-    const int64_t W_bytes = count_panels(W) * panel_size(W) * (int64_t)sizeof(real);
-    const int64_t together = W_bytes <= W_IN_CACHE ? 2 * MR : ROWS_TOGETHER;
-    if (!lies_in_place(X, rows)) return FNN_TO_BE_GATHERED;
     const real *x = (const real *)X->data + (rows.first + r0) * rs;
-    if (skip_zeros && density_in_place(x, rs, r1 - r0, K) < few_enough(a))
-        return FNN_TO_BE_GATHERED;
     for (int64_t r = r0; r < r1; r += together) {
         const int64_t count = smaller(together, r1 - r), ahead = smaller(2 * together, r1 - r);
         const fetched next = rs > 2 * K ? NOTHING : (fetched){x + count * rs, x + ahead * rs};
-        product((broadcast_operand){x, rs, 1, K, 0}, W, K, 1, a, r, r + count, next,
+        product((broadcast_operand){x, rs, 1, K, 0}, &layer->W, K, 1, a, r, r + count, next,
                 finish_in_place, &context);
         for (int64_t i = 0; i < count && !is_finite(suspicious); i++)
             bad = v_add(bad, find_infinite(x + i * rs, K));
@@ -79,6 +83,21 @@ static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *
         x += count * rs;
     }
     return is_finite(bad) ? FNN_DONE : FNN_NOT_FINITE;
+}
+
+/* Few rows at a time: X passes through the cache once. */
+static int forward_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                            fnn_activity *out, int skip_zeros, int64_t r0, int64_t r1) {
+    const int64_t together = matrix_bytes(&layer->W) <= W_IN_CACHE ? 2 * MR : ROWS_TOGETHER;
+    if (!is_in_place(X, rows, layer, skip_zeros, r0, r1)) return FNN_TO_BE_GATHERED;
+    return rows_in_place(X, rows, layer, out, together, r0, r1);
+}
+
+static int panels_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer,
+                           fnn_activity *out, int64_t n, int64_t p0, int64_t p1) {
+    const fnn_layer some = panels_of_layer(layer, p0, p1);
+    fnn_activity of_them = panels_of_output(out, p0, p1);
+    return rows_in_place(X, rows, &some, &of_them, n, 0, n);
 }
 
 #endif

@@ -162,7 +162,6 @@ static void forward(const fnn_layer *layer, const fnn_matrix *h_in, const fnn_dr
                 &context);
 }
 
-/* forward for row 0 and panels p0 to p1 of the output. */
 static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
                         int64_t p0, int64_t p1) {
     const finish_context context = {layer->activation, NULL, out};
@@ -172,6 +171,32 @@ static void forward_row(const fnn_layer *layer, const fnn_matrix *h_in, fnn_acti
     else
         row_product(h_in, &layer->W, a, p0, p1);
     for (int64_t p = p0; p < p1; p++) finish_forward(&context, p, 0, 1);
+}
+
+/* Panels p0:p1 of X; without any data it has none either. */
+static fnn_matrix panels_of(fnn_matrix X, int64_t p0, int64_t p1) {
+    if (X.data) X.data = at(&X, p0, 0);
+    if (X.nonzero) X.nonzero += p0 * X.rows;
+    X.cols = smaller(X.cols, p1 * NR) - p0 * NR;
+    return X;
+}
+static fnn_layer panels_of_layer(const fnn_layer *layer, int64_t p0, int64_t p1) {
+    fnn_layer some = *layer;
+    some.W = panels_of(layer->W, p0, p1);
+    return some;
+}
+static fnn_activity panels_of_output(const fnn_activity *out, int64_t p0, int64_t p1) {
+    return (fnn_activity){.a = panels_of(out->a, p0, p1), .h = panels_of(out->h, p0, p1)};
+}
+
+static void forward_panels(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
+                           int64_t n, int64_t p0, int64_t p1) {
+    const fnn_layer some = panels_of_layer(layer, p0, p1);
+    fnn_activity of_them = panels_of_output(out, p0, p1);
+    if (n == 1)
+        forward_row(layer, h_in, out, p0, p1);
+    else
+        forward(&some, h_in, NULL, &of_them, 0, n);
 }
 
 #include "in_place.h" /* finishes as forward does */
@@ -337,14 +362,16 @@ const fnn_kernels FNN_TABLE = {
     multiply_adds,
     activate,
     square_roots,
-    forward_row,
+    forward_panels,
     forward_lanes,
     SMALL_ROWS,
     SMALL_WIDTH,
     small_open,
     small_step,
     small_close,
+    is_in_place,
     forward_in_place,
+    panels_in_place,
     forward_sparse,
     update_sparse,
     shuffle,

@@ -114,6 +114,16 @@ static inline int fnn_counter_move(fnn_counter *counter, int64_t *from, int64_t 
     *from = expected;
     return moved;
 }
+/* It may also stand for 63 pieces of work, a bit for each that is taken. Returns whether this one was free. */
+enum { FNN_MOST_PIECES = 63 };
+static inline int fnn_counter_mark(fnn_counter *counter, int64_t piece) {
+    const long long bit = 1ll << piece;
+    return !(fnn_counter_get(counter) & bit) &&
+           !(atomic_fetch_or_explicit(counter, bit, memory_order_acq_rel) & bit);
+}
+static inline void fnn_counter_open(fnn_counter *counter) {
+    atomic_store_explicit(counter, 0, memory_order_relaxed);
+}
 static inline void fnn_counter_wait(fnn_counter *counter, int64_t least) {
     for (int spins = 0; fnn_counter_get(counter) < least; spins++) fnn_relax(spins);
 }

@@ -1,5 +1,6 @@
-"""Prediction goes three ways: rows in lanes for narrow networks, one row alone by panels of the
-layers, else blocks of rows, as evaluation always does. The user cannot tell which it was."""
+"""Prediction goes three ways: rows in lanes for narrow networks, one row alone and few rows of
+networks with many weights by panels of the layers, else blocks of rows, as evaluation always does.
+The user cannot tell which it was."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,8 @@ import fastnn
 from fastnn.network import LOSS_OF_OUTPUT, OUTPUTS
 
 NARROW = [(1, 1), (2, 8, 2), (13, 64, 64, 1), (33, 50, 17), (20, 3, 49), (64, 10, 33, 5)]
-WIDE = [(784, 128, 10), (20, 300, 5), (5, 1000, 70, 3), (3, 10, 500)]
+MANY_WEIGHTS = (300, 1000, 400, 5)
+WIDE = [(784, 128, 10), (20, 300, 5), (5, 1000, 70, 3), (3, 10, 500), MANY_WEIGHTS]
 
 
 def inputs(n, n_in, seed=0):
@@ -90,8 +92,23 @@ def test_rows_that_are_read_where_they_lie(compiled_backend, dtype, layers, zero
     assert net.forward(np.broadcast_to(X[:1], X.shape))[-1].tobytes() == expected[0].tobytes()
 
 
+@pytest.mark.parametrize("zeros", [0.0, 0.6])
+@pytest.mark.parametrize("n_threads", [2, 3, 7])
+@pytest.mark.parametrize("n", [2, 9, 32])
+def test_few_rows_of_many_weights(compiled_backend, dtype, n, n_threads, zeros):
+    """Read where they lie or gathered, with zeros left out or not: the bits of a large batch."""
+    X = np.random.default_rng(0).normal(size=(150, 300)).astype(dtype)
+    X[np.random.default_rng(1).random(X.shape) < zeros] = 0.0
+    net = fastnn.MLP(MANY_WEIGHTS, dtype=dtype, backend=compiled_backend, n_threads=n_threads)
+    expected = net.forward(X)[:n].tobytes()
+    assert net.forward(X[:n]).tobytes() == expected
+    assert net.forward(np.asfortranarray(X[:n])).tobytes() == expected
+    assert net._engine().forward(X, np.arange(n)).tobytes() == expected
+    assert net.hidden(X[:n], 1).tobytes() == net.hidden(X, 1)[:n].tobytes()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3)], ids=str)
+@pytest.mark.parametrize("layers", [(37, 20, 3), (37, 100, 3), (37, 1500, 400, 3)], ids=str)
 @pytest.mark.parametrize("n", [1, 7, 70])
 def test_a_bad_number_is_found_wherever_it_is(compiled_backend, dtype, n, layers, bad):
     net = fastnn.MLP(layers, dtype=dtype, backend=compiled_backend, n_threads=2)
@@ -114,11 +131,15 @@ def test_the_largest_finite_numbers_are_no_error(compiled_backend, n, layers):
     assert net.forward(X).shape == (n, 3)
 
 
-@pytest.mark.parametrize("layers", [(13, 64, 64, 1), (20, 300, 5)], ids=str)
-def test_python_threads_predict_at_once(compiled_backend, layers):
+@pytest.mark.parametrize(
+    ("layers", "largest"),
+    [((13, 64, 64, 1), 3000), ((20, 300, 5), 3000), (MANY_WEIGHTS, 20)],
+    ids=str,
+)
+def test_python_threads_predict_at_once(compiled_backend, layers, largest):
     """Only one call at a time gets the helpers; the others go on alone."""
     net = fastnn.MLP(layers, output="identity", backend=compiled_backend, n_threads=3)
-    batches = [inputs(n, layers[0], seed=n) for n in (1, 5, 50, 500, 3000)]
+    batches = [inputs(n, layers[0], seed=n) for n in (1, 5, 20, 500, 3000) if n <= largest]
     expected = [net.forward(X).tobytes() for X in batches]
 
     def predict_all(_):

@@ -78,11 +78,11 @@ int main(int argc, char **argv) {
     for (int64_t i = 0; i < WIDTH; i++) set(&h, 0, i, i % 2);
     for (int64_t o = first; o < WIDTH; o++)
         for (int64_t i = 0; i <= WIDTH; i++) set(&layer.W, i, o, weight(i, o));
-    kernels->forward_row(&layer, &h, &out, panel, panel + 1);
+    kernels->forward_panels(&layer, &h, &out, 1, panel, panel + 1);
     for (int64_t o = first; o < WIDTH; o++) {
         double sum = weight(WIDTH, o);
         for (int64_t i = 1; i < WIDTH; i += 2) sum += weight(i, o);
-        expect(get(&out.h, 0, o), sum, "forward_row");
+        expect(get(&out.h, 0, o), sum, "forward_panels");
     }
 
     for (int64_t r = 0; r < ROWS; r++)

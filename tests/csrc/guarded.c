@@ -126,7 +126,17 @@ static void add_results(network *net) {
     }
 }
 
-/* The ways of predicting: by blocks, in lanes, one row by panels. */
+/* The output of rows 0:n, their input already gathered, by groups of panels. */
+static void predict_panels(network *net, int64_t n, void *f) {
+    fnn_activity *x = net->x;
+    for (int k = 0; k < LAYERS; k++)
+        for (int64_t p = 0, panels = panels_of(net->sizes[k + 1]); p < panels; p += MOST_GROUP)
+            CALL(forward_panels, &net->layers[k], &x[k].h, &x[k + 1], n, p,
+                 p + MOST_GROUP < panels ? p + MOST_GROUP : panels);
+    CALL(output, net->y.output, &x[LAYERS], 0, n, f);
+}
+
+/* The ways of predicting: by blocks, in lanes, by panels. */
 static void predict(network *net) {
     const int64_t n = net->n, n_out = net->sizes[LAYERS], *s = net->sizes;
     const size_t size = (size_t)(n * n_out) * item;
@@ -143,14 +153,17 @@ static void predict(network *net) {
         CALL(output, net->y.output, &x[LAYERS], 0, n, same);
         if (memcmp(same, f, size) != 0) fail("other bits where X is read in place");
     }
+    if (CALL(is_in_place, &net->dense, net->rows, &net->layers[0], net->skip_zeros, 0, n))
+        for (int64_t p = 0; p < panels_of(s[1]); p++)
+            if (CALL(panels_in_place, &net->dense, net->rows, &net->layers[0], &x[1], n, p,
+                     p + 1) != FNN_DONE)
+                fail("a row in place is said not to be finite");
     CALL(forward_lanes, net->layers, LAYERS, net->y.output, &net->dense, net->rows, 0, n, scratch,
          f);
     add_to_hash(f, size);
-    for (int k = 0; k < LAYERS; k++)
-        for (int64_t p = 0, panels = panels_of(s[k + 1]); p < panels; p += MOST_GROUP)
-            CALL(forward_row, &net->layers[k], &x[k].h, &x[k + 1], p,
-                 p + MOST_GROUP < panels ? p + MOST_GROUP : panels);
-    CALL(output, net->y.output, &x[LAYERS], 0, 1, f);
+    predict_panels(net, 1, f);
+    add_to_hash(f, size);
+    predict_panels(net, n, f);
     add_to_hash(f, size);
 }
 

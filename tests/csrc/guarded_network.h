@@ -15,11 +15,13 @@ static size_t item;
 
 /* All kernels that are given memory. */
 static const char *const NAMES[] = {
-    "gather",      "forward",          "output",        "loss",        "backward",
-    "update",      "squares",          "update_scaled", "pack",        "unpack",
-    "activate",    "forward_row",      "forward_lanes", "small_open",  "small_step",
-    "small_close", "forward_sparse",   "update_sparse", "penalty",     "copy_columns",
-    "own_rows",    "forward_in_place", "shuffle",       "square_roots"};
+    "gather",         "forward",          "output",      "loss",
+    "backward",       "update",           "squares",     "update_scaled",
+    "pack",           "unpack",           "activate",    "forward_panels",
+    "forward_lanes",  "small_open",       "small_step",  "small_close",
+    "forward_sparse", "update_sparse",    "penalty",     "copy_columns",
+    "own_rows",       "forward_in_place", "is_in_place", "panels_in_place",
+    "shuffle",        "square_roots"};
 enum { N_NAMES = sizeof NAMES / sizeof NAMES[0] };
 static int64_t calls[N_NAMES];
 

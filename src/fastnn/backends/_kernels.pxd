@@ -107,8 +107,8 @@ cdef extern from "fastnn.h" nogil:
         double (*multiply_adds)(int64_t) noexcept nogil
         void (*activate)(int, const void *, void *, void *, int64_t) noexcept nogil
         void (*square_roots)(const void *, void *, int64_t) noexcept nogil
-        void (*forward_row)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
-                            int64_t) noexcept nogil
+        void (*forward_panels)(const fnn_layer *, const fnn_matrix *, fnn_activity *, int64_t,
+                               int64_t, int64_t) noexcept nogil
         int (*forward_lanes)(const fnn_layer *, int, int, const fnn_input *, fnn_rows, int64_t,
                              int64_t, void *, void *) noexcept nogil
         int small_rows, small_width
@@ -117,8 +117,12 @@ cdef extern from "fastnn.h" nogil:
         int (*small_step)(fnn_layer *, int, fnn_activity *, const fnn_input *, const fnn_targets *,
                           fnn_rows, int64_t, double, int64_t, const fnn_step *,
                           double *) noexcept nogil
+        int (*is_in_place)(const fnn_input *, fnn_rows, const fnn_layer *, int, int64_t,
+                           int64_t) noexcept nogil
         int (*forward_in_place)(const fnn_input *, fnn_rows, const fnn_layer *, fnn_activity *, int,
                                 int64_t, int64_t) noexcept nogil
+        int (*panels_in_place)(const fnn_input *, fnn_rows, const fnn_layer *, fnn_activity *,
+                               int64_t, int64_t, int64_t) noexcept nogil
         int (*forward_sparse)(const fnn_input *, fnn_rows, const fnn_dropout *, const fnn_layer *,
                               const fnn_dropout *, fnn_activity *, int64_t, int64_t) noexcept nogil
         void (*update_sparse)(fnn_layer *, const fnn_input *, fnn_rows, const fnn_dropout *,
@@ -151,6 +155,10 @@ cdef extern from "team.h" nogil:
     int64_t fnn_counter_add(fnn_counter *, int64_t)
     int fnn_counter_move(fnn_counter *, int64_t *, int64_t)
     void fnn_counter_wait(fnn_counter *, int64_t)
+    int fnn_counter_mark(fnn_counter *, int64_t)
+    void fnn_counter_open(fnn_counter *)
+    enum:
+        FNN_MOST_PIECES
     ctypedef struct fnn_queue:
         int64_t begin, end, cost
     void fnn_queue_open(fnn_queue *)
@@ -194,6 +202,7 @@ cdef class Workspace:
     cdef fnn_activity *activity  # [0] the input's h; [k] layer k's
     cdef double *losses
     cdef double *core_shares  # for each thread
+    cdef fnn_counter *pieces  # for each layer: which are taken of what threads share out
     cdef int64_t rows
     cdef bint has_input  # activity[0] has room for the input
     cdef void *scratch  # for the kernel of narrow networks

@@ -144,6 +144,7 @@ cdef Workspace new_workspace(Kernels kernels, network, int64_t rows, int n_threa
     workspace.activity = <fnn_activity *> memory.take((n_layers + 1) * sizeof(fnn_activity))
     workspace.losses = <double *> memory.take(rows * sizeof(double))
     workspace.core_shares = <double *> memory.take(n_threads * sizeof(double))
+    workspace.pieces = <fnn_counter *> memory.take(n_layers * sizeof(fnn_counter))
     for k, width in enumerate(network.layer_sizes):
         if k == 0 and not with_input:
             continue

@@ -7,11 +7,16 @@ from cython.parallel cimport parallel, threadid
 from libc.stdint cimport int64_t, uint64_t
 
 from fastnn.backends._kernels cimport (
-    fnn_activity, fnn_counter_add, fnn_counter_get, fnn_counter_move, fnn_counter_wait,
-    fnn_denormals_off, fnn_denormals_restore, fnn_flag_set, fnn_pool_forget, fnn_pool_run, fnn_rows,
+    FNN_MOST_PIECES, FNN_NOT_FINITE, fnn_activity, fnn_counter_add, fnn_counter_get,
+    fnn_counter_mark, fnn_counter_move, fnn_counter_open, fnn_counter_wait, fnn_denormals_off,
+    fnn_denormals_restore, fnn_flag_set, fnn_kernels, fnn_pool_forget, fnn_pool_run, fnn_rows,
 )
 from fastnn.backends._pass cimport forward_rows
 from fastnn.backends._team cimport is_awake, lead
+
+
+cdef enum:
+    ROW_PANELS = 4  # what is best for one row, of which no weight is read twice
 
 
 def _after_fork_in_child():
@@ -60,24 +65,40 @@ cdef bint predict_in_lanes(prediction *p, int thread, int64_t r0, int64_t r1) no
     return False
 
 
-cdef void predict_panels(prediction *p) noexcept nogil:
-    """Row 0, its input already gathered, up to the output layer's a: groups of PANELS panels, layer
-    by layer, no layer before all of the one below is done."""
-    cdef int64_t t = fnn_counter_add(&p.taken, 1), before = 0, panels, groups, p0
-    cdef int64_t NR = p.net.kernels.NR
+cdef int64_t groups_of(const fnn_kernels *kernels, int64_t n, int size,
+                       int64_t n_out) noexcept nogil:
+    """Into how many groups the panels of a layer's output are cut: as many for each thread."""
+    cdef int64_t panels = (n_out + kernels.NR - 1) // kernels.NR
+    cdef int64_t together = (ROW_PANELS if n == 1 else kernels.usual_group()) * size
+    return min(panels, FNN_MOST_PIECES, (panels + together - 1) // together * size)
+
+
+cdef void forward_group(prediction *p, int k, int64_t p0, int64_t p1) noexcept nogil:
+    """Panels p0:p1 of layer k's output."""
+    cdef fnn_activity *x = p.net.activity
+    if k > 0 or not p.reads_in_place:
+        p.net.kernels.forward_panels(&p.net.layers[k], &x[k].h, &x[k + 1], p.n, p0, p1)
+    elif p.net.kernels.panels_in_place(&p.net.X, p.rows, &p.net.layers[0], &x[1], p.n, p0,
+                                       p1) == FNN_NOT_FINITE:
+        fnn_flag_set(&p.net.invalid_X, 1)
+
+
+cdef void predict_panels(prediction *p, int thread) noexcept nogil:
+    """All rows up to the output layer's a, layer by layer, no layer before all of the one below is
+    done. A thread begins with the same groups of panels in every call, since its core may still
+    have their weights."""
+    cdef int64_t NR = p.net.kernels.NR, done = 0, panels, groups, i, group
     cdef int k
     for k in range(p.net.n_layers):
         panels = (p.net.layers[k].n_out + NR - 1) // NR
-        groups = (panels + PANELS - 1) // PANELS
-        while t < before + groups:
-            fnn_counter_wait(&p.done, before)
-            p0 = (t - before) * PANELS
-            p.net.kernels.forward_row(&p.net.layers[k], &p.net.activity[k].h,
-                                      &p.net.activity[k + 1], p0, min(panels, p0 + PANELS))
-            fnn_counter_add(&p.done, 1)
-            t = fnn_counter_add(&p.taken, 1)
-        before += groups
-    fnn_counter_wait(&p.done, before)
+        groups = groups_of(p.net.kernels, p.n, p.size, p.net.layers[k].n_out)
+        for i in range(groups):
+            group = (groups * thread // p.size + i) % groups
+            if fnn_counter_mark(&p.groups[k], group):
+                forward_group(p, k, panels * group // groups, panels * (group + 1) // groups)
+                fnn_counter_add(&p.done, 1)
+        done += groups
+        fnn_counter_wait(&p.done, done)
 
 
 cdef void predict_team(void *context, int thread) noexcept nogil:
@@ -87,7 +108,7 @@ cdef void predict_team(void *context, int thread) noexcept nogil:
     cdef int64_t r0, r1
     cdef bint valid = True
     if p.how == BY_PANELS:
-        predict_panels(p)
+        predict_panels(p, thread)
     else:
         while valid and take_rows(p, &r0, &r1):
             if p.how == IN_LANES:
@@ -110,13 +131,19 @@ cdef void run_team(prediction *p) noexcept nogil:
 
 cdef void predict(prediction *p) noexcept nogil:
     cdef uint64_t mode
+    cdef int k
     if p.how != BY_PANELS:
         run_team(p)
         return
+    for k in range(p.net.n_layers):
+        fnn_counter_open(&p.groups[k])
     mode = fnn_denormals_off()
-    if p.net.kernels.gather(&p.net.X, p.rows, NULL, &p.net.activity[0].h, 0, 1):
+    p.reads_in_place = p.n > 1 and p.net.kernels.is_in_place(
+        &p.net.X, p.rows, &p.net.layers[0], p.net.activity[0].h.nonzero != NULL, 0, p.n)
+    if (p.reads_in_place
+            or p.net.kernels.gather(&p.net.X, p.rows, NULL, &p.net.activity[0].h, 0, p.n)):
         run_team(p)
-        p.net.kernels.output(p.net.output, &p.net.activity[p.net.n_layers], 0, 1, p.f)
+        p.net.kernels.output(p.net.output, &p.net.activity[p.net.n_layers], 0, p.n, p.f)
     else:
         fnn_flag_set(&p.net.invalid_X, 1)
     fnn_denormals_restore(mode)

@@ -32,7 +32,9 @@ cdef class Predictor:
     cdef void *_at(self, flat, int64_t i) except NULL
     cdef int _open_prediction(self, prediction *p, X, rows) except -1
     cdef object _predict(self, prediction *p, X)
-    cdef int _prediction_team(self, prediction *p) noexcept
+    cdef int _way(self, const prediction *p) noexcept
+    cdef int _team_size_of(self, const prediction *p) noexcept
+    cdef int _prediction_team(self, const prediction *p) noexcept
     cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1
     cdef int _team_size(self, double rows, double flops_per_row, double least) noexcept
     cdef double _flops_per_row(self, X)

@@ -14,7 +14,7 @@ from fastnn.backends._kernels cimport (
     is_ready, new_workspace, open_input,
 )
 from fastnn.backends._pass cimport BLOCK_ROWS
-from fastnn.backends._prediction cimport BY_BLOCKS, BY_PANELS, IN_LANES, PANELS, predict
+from fastnn.backends._prediction cimport BY_BLOCKS, BY_PANELS, IN_LANES, groups_of, predict
 
 from fastnn import custom, losses
 from fastnn.backends.cores import cpu_count
@@ -29,6 +29,10 @@ cdef int IDENTITY = OUTPUTS.index("identity")
 # What a thread takes at least at a time when it predicts; and what is over in microseconds.
 cdef double LEAST_BLOCK_FLOPS = 1e6
 cdef double SHORT_FLOPS = 1e6
+# So many rows at most are shared out by panels of the layers' outputs, if the weights are more
+# bytes than a core's second-level cache keeps: by blocks, every thread would read all of them.
+cdef int64_t FEW_ROWS = 32
+cdef int64_t MANY_BYTES = 2 << 20
 # A network whose layers are all this narrow is predicted with the rows in the lanes.
 cdef int64_t WIDEST_IN_LANES = 64
 # Narrow layers keep W transposed beside W: small networks and two layers apart need it. In others
@@ -108,12 +112,10 @@ cdef class Predictor:
         if not is_ready(X, self.n_in) or cnp.PyArray_DIM(X, 0) == 0:
             X = check_X(X, self.network)
         self._open_prediction(&p, X, rows)
-        if p.n == 1 and not p.is_sparse:
-            p.how = BY_PANELS
-        elif self.is_narrow and p.n >= self.kernels.table.VL and not p.is_sparse:
-            p.how = IN_LANES
         if n_layers is not None:
             p.net.n_layers, p.net.output = n_layers, IDENTITY
+        if not p.is_sparse:
+            p.how = self._way(&p)
         return self._predict(&p, X)
 
     def forward_and_loss(self, X, y, sample_weight, loss, rows=None):
@@ -129,6 +131,17 @@ cdef class Predictor:
         for r in range(p.n):
             sum_of_losses += p.losses[r]
         return f, sum_of_losses / p.n
+
+    cdef int _way(self, prediction *p) noexcept:
+        """That of dense rows."""
+        cdef bint has_many_bytes = self.n_parameters * self.kernels.itemsize > MANY_BYTES
+        if p.n == 1:
+            return BY_PANELS
+        if self.is_narrow and p.n >= self.kernels.table.VL:
+            return IN_LANES
+        if p.n <= FEW_ROWS and has_many_bytes and self._team_size_of(p) > 1:
+            return BY_PANELS
+        return BY_BLOCKS
 
     cdef int _open_prediction(self, prediction *p, X, rows) except -1:
         memset(p, 0, sizeof(prediction))
@@ -151,8 +164,9 @@ cdef class Predictor:
         p.block = (p.n + p.multiple - 1) // p.multiple * p.multiple
         if p.how == BY_BLOCKS:
             p.block = min(BLOCK_ROWS, p.block)
-        workspace = self._take_workspace(p.block * p.size if p.how == BY_BLOCKS else 1,
-                                         not p.is_sparse)
+        rows = p.block * p.size if p.how == BY_BLOCKS else p.n if p.how == BY_PANELS else 1
+        workspace = self._take_workspace(rows, not p.is_sparse)
+        p.groups = workspace.pieces
         if p.how == IN_LANES:
             self._take_scratch(p, workspace)
         cdef int64_t n_out = self.layers[p.net.n_layers - 1].n_out
@@ -170,13 +184,16 @@ cdef class Predictor:
         self._check_X(&p.net)
         return f
 
-    cdef int _prediction_team(self, prediction *p) noexcept:
-        """The threads that are worth waking, and find something to do."""
-        cdef int64_t pieces = (p.n + p.multiple - 1) // p.multiple
-        cdef int64_t group = PANELS * self.kernels.table.NR
+    cdef int _team_size_of(self, const prediction *p) noexcept:
+        """The threads that are worth waking."""
+        return self._team_size(p.n, p.flops_per_row / 3, FLOPS_PER_THREAD)
+
+    cdef int _prediction_team(self, const prediction *p) noexcept:
+        """Those of them that find something to do."""
+        cdef int size = self._team_size_of(p)
         if p.how == BY_PANELS:
-            pieces = (self.widest_output + group - 1) // group
-        return <int> min(self._team_size(p.n, p.flops_per_row / 3, FLOPS_PER_THREAD), pieces)
+            return <int> min(size, groups_of(self.kernels.table, p.n, size, self.widest_output))
+        return <int> min(size, (p.n + p.multiple - 1) // p.multiple)
 
     cdef int _take_scratch(self, prediction *p, Workspace workspace) except -1:
         """For the kernel of narrow networks: NR numbers for every neuron, for each thread."""
