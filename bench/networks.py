@@ -150,9 +150,14 @@ QUICK_ROWS = [
 
 
 def other_case(name: str, rows: Sequence[Case]) -> Case:
-    """Training of a network that is not in the table, called as rows are, 64-300-10-b32-sgd, on
-    as many samples as others have. Raises ValueError listing the rows if it is no such name.
+    """A network or a batch that is not in the table, called as rows are, 64-300-10-b32-sgd or
+    predict 784-800-10 batch 8; training has as many samples as other rows do. Raises ValueError
+    listing the rows if it is no such name.
     """
+    predicted = re.fullmatch(r"predict (\d+(?:-\d+)+) batch (\d+)", name)
+    if predicted:
+        case = Case(tuple(map(int, predicted[1].split("-"))), 1, None, 1)
+        return prediction(case, int(predicted[2]))
     found = re.fullmatch(r"(\d+(?:-\d+)+)-b(\d+)-(sgd|adam)", name)
     if not found:
         known = ", ".join(case.name for case in rows)

@@ -191,12 +191,13 @@ static fnn_activity panels_of_output(const fnn_activity *out, int64_t p0, int64_
 
 static void forward_panels(const fnn_layer *layer, const fnn_matrix *h_in, fnn_activity *out,
                            int64_t n, int64_t p0, int64_t p1) {
+    if (n == 1) {
+        forward_row(layer, h_in, out, p0, p1);
+        return;
+    }
     const fnn_layer some = panels_of_layer(layer, p0, p1);
     fnn_activity of_them = panels_of_output(out, p0, p1);
-    if (n == 1)
-        forward_row(layer, h_in, out, p0, p1);
-    else
-        forward(&some, h_in, NULL, &of_them, 0, n);
+    forward(&some, h_in, NULL, &of_them, 0, n);
 }
 
 #include "in_place.h" /* finishes as forward does */

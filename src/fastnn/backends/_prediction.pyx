@@ -91,6 +91,9 @@ cdef void predict_panels(prediction *p, int thread) noexcept nogil:
     cdef int k
     for k in range(p.net.n_layers):
         panels = (p.net.layers[k].n_out + NR - 1) // NR
+        if p.size == 1:
+            forward_group(p, k, 0, panels)
+            continue
         groups = groups_of(p.net.kernels, p.n, p.size, p.net.layers[k].n_out)
         for i in range(groups):
             group = (groups * thread // p.size + i) % groups
