@@ -7,7 +7,7 @@
 /* A W of so many bytes stays in the second-level cache beside rows of X that come in and go. Tiles of
  * four rows read it too often for that. */
 enum { W_IN_CACHE = MR > 4 ? 1 << 19 : 0 };
-enum { ROWS_TOGETHER = 128, ROWS_LOOKED_AT = 16 };
+enum { ROWS_TOGETHER = 128 };
 
 /* Whether the elements of a row lie side by side as reals, and the rows at equal distances. */
 static int lies_in_place(const fnn_input *X, fnn_rows rows) {

@@ -19,7 +19,7 @@ enum { MOST_IN_GROUP = 3 };
 enum { MOST_IN_GROUP = 2 };
 #endif
 enum { LARGEST_GROUP = MOST_IN_GROUP + 1, LEAST_COLUMNS = 2 * VL };
-enum { FETCHES_APART = 4, SAMPLED = 8, KEPT_IN_CACHE = 1 << 20 };
+enum { FETCHES_APART = 4, SAMPLED = 8, ROWS_LOOKED_AT = 16, KEPT_IN_CACHE = 1 << 20 };
 /* Of so many vectors at most two rows of C go in pairs. (With AVX-512 twelve would fit into registers, too, for a few
  * kilobytes of code more.) */
 #if defined(FNN_AVX512) || defined(FNN_NEON)
@@ -74,7 +74,7 @@ static ALWAYS_INLINE void find_nonzero(const fnn_matrix *X, int64_t p, int64_t r
 /* The share of elements that are not zero in panels p and following; of rows r0:r1 the first few,
  * which are as good as any. */
 static double density(const fnn_matrix *X, int64_t p, int64_t panels, int64_t r0, int64_t r1) {
-    const int64_t end = r0 + smaller(r1 - r0, WORD);
+    const int64_t end = r0 + smaller(r1 - r0, ROWS_LOOKED_AT);
     const int64_t columns = smaller(X->cols - p * NR, panels * NR);
     int64_t count = 0;
     for (int64_t q = p; q < p + panels; q++)
