@@ -44,9 +44,11 @@ def train_and_predict(n_threads: int, hidden: int) -> int:
     for _ in range(50):
         narrow.predict(X)
         narrow.predict(X[:1])
-    wide = fastnn.MLP((50, 600, 600, 3), n_threads=n_threads)
+    wide = fastnn.MLP((50, 800, 700, 3), n_threads=n_threads)
     for _ in range(50):
         wide.predict(X[:1])
+        wide.predict(X[:20])  # few rows of many weights: gathered, and where they lie
+        wide.predict(X[:20] + 0.5)
     return n_fits
 
 
