@@ -1,5 +1,5 @@
-"""Predictions of the compiled backend: pieces of work that threads take one after the other, from a
-counter. Which thread computed what leaves no trace in the bits.
+"""Predictions of the compiled backend: blocks of rows that threads take one after the other, from a
+counter, or groups of panels that they mark. Which thread computed what leaves no trace in the bits.
 """
 import os
 
