@@ -52,8 +52,6 @@ static ALWAYS_INLINE void finish_in_place(const void *context, int64_t p, int64_
     finish_forward(&f->forward, p, r0, r1);
 }
 
-static ALWAYS_INLINE int is_finite(vec bad) { return v_all(v_less(bad, v_set1(1))); }
-
 /* Whether X may be multiplied where it lies: other types and strides are not, nor are rows with many zeros, where
  * these are to be left out. */
 static int is_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *layer, int skip_zeros,
@@ -77,12 +75,12 @@ static int rows_in_place(const fnn_input *X, fnn_rows rows, const fnn_layer *lay
         const fetched next = rs > 2 * K ? NOTHING : (fetched){x + count * rs, x + ahead * rs};
         product((broadcast_operand){x, rs, 1, K, 0}, &layer->W, K, 1, a, r, r + count, next,
                 finish_in_place, &context);
-        for (int64_t i = 0; i < count && !is_finite(suspicious); i++)
+        for (int64_t i = 0; i < count && !are_finite(suspicious); i++)
             bad = v_add(bad, find_infinite(x + i * rs, K));
         suspicious = v_set1(0);
         x += count * rs;
     }
-    return is_finite(bad) ? FNN_DONE : FNN_NOT_FINITE;
+    return are_finite(bad) ? FNN_DONE : FNN_NOT_FINITE;
 }
 
 /* Few rows at a time: X passes through the cache once. */

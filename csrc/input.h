@@ -21,6 +21,9 @@ static ALWAYS_INLINE int has_rows_of_reals(const fnn_input *X) {
     return X->type == own_type && is_adjacent(X);
 }
 
+/* Whether numbers were, of which `bad` has sums of them times 0. */
+static ALWAYS_INLINE int are_finite(vec bad) { return v_all(v_less(bad, v_set1(1))); }
+
 /* The lines of cache that hold p[0:bytes]; a row of X may begin anywhere in one. `locality`, 2 or 3, as
  * __builtin_prefetch has it, which with clang takes no variable, constant or not. */
 static ALWAYS_INLINE void fetch_lines(const char *p, int64_t bytes, const int locality) {

@@ -125,7 +125,7 @@ static int gather(const fnn_input *X, fnn_rows rows, const fnn_dropout *dropout,
         drop(dropout, h0, h0, p, r0, r1);
         if (h0->nonzero) find_nonzero(h0, p, r0, r1);
     }
-    return v_all(v_less(bad, v_set1(1)));
+    return are_finite(bad);
 }
 
 #include "lanes.h" /* gathers in its own way */

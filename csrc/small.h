@@ -43,7 +43,7 @@ static ALWAYS_INLINE int small_gather(const int most, const fnn_input *X, fnn_ro
         bad = small_rows(1, v_load_n, X, rows, n_in, h0->data, n);
     else
         bad = small_rows(SMALL_VECTORS, v_load_n, X, rows, n_in, h0->data, n);
-    return v_all(v_less(bad, v_set1(1)));
+    return are_finite(bad);
 }
 
 static ALWAYS_INLINE void small_forward(const int most, const fnn_layer *layer,

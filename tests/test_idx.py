@@ -80,16 +80,15 @@ GZIPPED = gzip.compress(IMAGES)
 NOISE = np.random.default_rng(0).integers(0, 256, 200_000, dtype=np.uint8)
 GZIPPED_NOISE = gzip.compress(idx_bytes(NOISE))
 
-# Where what is no header of a member may be the begin of one, the inflaters differ.
 HOSTILE_GZIP = {
     "only the magic": (GZIPPED[:2], "truncated"),
     "cut in the data": (GZIPPED[:-12], "truncated"),
     "cut in the checksum": (GZIPPED[:-1], "truncated"),
     "cut in the middle": (GZIPPED_NOISE[:100_000], "truncated"),
     "wrong checksum": (GZIPPED[:-8] + b"\0\0\0\0" + GZIPPED[-4:], "damaged"),
-    "trailing garbage": (GZIPPED + b"garbage", "damaged|truncated"),
+    "trailing garbage": (GZIPPED + b"garbage", "damaged"),
     "trailing member": (GZIPPED + gzip.compress(b"more"), "trailing"),
-    "not deflate": (b"\x1f\x8b\x08" + b"\xff" * 100, "damaged|truncated"),
+    "not deflate": (b"\x1f\x8b\x08" + b"\xff" * 100, "damaged"),
     "bomb": (gzip.compress(IMAGES + bytes(50_000_000)), "trailing"),
 }
 

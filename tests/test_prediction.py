@@ -139,7 +139,7 @@ def test_the_largest_finite_numbers_are_no_error(compiled_backend, n, layers):
 def test_python_threads_predict_at_once(compiled_backend, layers, largest):
     """Only one call at a time gets the helpers; the others go on alone."""
     net = fastnn.MLP(layers, output="identity", backend=compiled_backend, n_threads=3)
-    batches = [inputs(n, layers[0], seed=n) for n in (1, 5, 20, 500, 3000) if n <= largest]
+    batches = [inputs(n, layers[0], seed=n) for n in (1, 5, 20, 50, 500, 3000) if n <= largest]
     expected = [net.forward(X).tobytes() for X in batches]
 
     def predict_all(_):

@@ -69,6 +69,8 @@ DOWNLOAD_LIMIT = 64 << 20  # bytes; the largest file has 26 MB
 _CHUNK = 1 << 16  # bytes read at a time
 _BLOCK = 1 << 20  # bytes decompressed at most at a time
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MEMBER = _GZIP_MAGIC + b"\x08"  # deflated; RFC 1952, which also has the flags that follow
+_GZIP_FLAGS = 0x1F
 _MAX_DEFLATE_RATIO = 1032  # the format cannot compress better than this
 _MAX_DIMENSIONS = 32  # what every NumPy that fastnn supports can hold
 _IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -130,7 +132,7 @@ class _GzipReader:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._inflate = zlib.decompressobj(wbits=31)
-        self._waiting = b""
+        self._waiting, self._in_header = b"", True
 
     def readinto(self, view: memoryview, /) -> int:
         """Fill the start of `view`; the number of bytes written, 0 only at the end of the file."""
@@ -140,6 +142,10 @@ class _GzipReader:
                 if not data:
                     return 0
                 self._inflate = zlib.decompressobj(wbits=31)  # the next member of the file
+                self._in_header = True
+            if self._in_header:
+                _check_member(data)
+                self._in_header = False
             try:
                 block = self._inflate.decompress(data, min(len(view), _BLOCK))
             except zlib.error as error:  # type: ignore[misc]
@@ -150,6 +156,13 @@ class _GzipReader:
                 return len(block)
             if not data and not self._inflate.eof:
                 raise ValueError("truncated: the gzip data ends too early")
+
+
+def _check_member(data: bytes) -> None:
+    """Refuse what begins no member: isal would wait for the rest of its header."""
+    start, flags = data[: len(_GZIP_MEMBER)], data[len(_GZIP_MEMBER) : len(_GZIP_MEMBER) + 1]
+    if not _GZIP_MEMBER.startswith(start) or (flags and flags[0] > _GZIP_FLAGS):
+        raise ValueError("damaged gzip data (no header of a member)")
 
 
 def _read_idx(file: BinaryIO) -> NDArray[Any]:
